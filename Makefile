@@ -15,8 +15,8 @@ UI_TESTS := nodejs:node
 SLURM := munge:munged slurm-wlm:slurmctld slurmdbd:slurmdbd
 DATABASES := postgresql:pg_ctlcluster mariadb-server:mariadbd
 
-# See tests/conftest.py.
-GROUPS := --dist loadgroup --no-loadscope-reorder
+# The order of the groups is that of tests/conftest.py.
+DISTRIBUTION := --dist loadgroup --no-loadscope-reorder
 
 # Compiled tests are kept beside them (git ignores them): to compile them anew takes each worker seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -39,11 +39,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-development
 	@scripts/system-packages openssh-server:sshd openssh-client:ssh rsync:rsync prometheus:promtool $(TOOLS) $(SLURM) $(DATABASES) $(BROWSER) $(UI_TESTS)
-	$(PY) -m pytest -n $(WORKERS) $(GROUPS) $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) $(DISTRIBUTION) $(ARGS)
 
 check: lint
 	@scripts/system-packages $(TOOLS) $(UI_TESTS)
-	$(PY) -m pytest -n $(WORKERS) $(GROUPS) -m "not long and not heavy" $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) $(DISTRIBUTION) -m "not long and not heavy" $(ARGS)
 
 lint: $(VENV)/.installed-development
 	$(PY) -m ruff check .
@@ -56,7 +56,7 @@ bench: $(VENV)/.installed-development
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; \
 	  $(PY) -m benchmarks.$$(basename $$file .py) $(ARGS); done
 	$(MAKE) $(FRAMEWORKS)/.installed
-	$(PY) -m pytest -n $(WORKERS) $(GROUPS) -m long
+	$(PY) -m pytest -n $(WORKERS) $(DISTRIBUTION) -m long
 
 screenshots: $(VENV)/.installed-development
 	@scripts/system-packages $(BROWSER)

@@ -32,9 +32,11 @@ from airflow_provider_gpu_cluster.gpu_run.linux.processes import kill_with_envir
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _START_TIMEOUT_S = 900
 _STOP_PATIENCE_S = 10
+_GRACEFUL_STOP_S = 300
 _ANSWER_TIMEOUT_S = 60
 _DATABASE_TIMEOUT_S = 60
 _PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10
 _FIRST_PAUSE_S = 0.5
 _API_PATIENCE_S = 600
 """An API server on a busy machine leaves questions unanswered for minutes, and answers the next ones."""
@@ -221,7 +223,7 @@ class WholeAirflow:
         """Have one of :data:`COMPONENTS` end as it does when a service manager stops it."""
         process = self._components.pop(name)
         process.send_signal(signal.SIGTERM)
-        process.wait(_STOP_PATIENCE_S * 3)
+        process.wait(_GRACEFUL_STOP_S)
 
     def kill_component(self, name: str) -> None:
         """End one of :data:`COMPONENTS` with SIGKILL, and all processes that it has started."""
@@ -281,7 +283,7 @@ class WholeAirflow:
                 yield number
                 self.check()
                 # What takes long because the machine is busy, and keeps it busy, is asked less often.
-                time.sleep(max(_PAUSE_S, 3 * (time.monotonic() - asked)))
+                time.sleep(min(max(_PAUSE_S, 3 * (time.monotonic() - asked)), _LONGEST_PAUSE_S))
                 number += 1
             raise AirflowFailed(f"waited {timeout_s:.0f} s for {what}; see {self.log}")
 

@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if _HEAVY & fixtures:
             item.add_marker("heavy")
-        if "site" in fixtures:
+        if "chromium" in fixtures:
             item.add_marker(pytest.mark.xdist_group("browser"))  # they share an Airflow and a browser
         elif not (_HEAVY | {"cluster_folder"}) & fixtures and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(REPOSITORY / "tests"))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import multiprocessing
@@ -53,14 +54,17 @@ class DeferredTask:
     xcoms: Path
     log: Path
 
-    def trigger_process(self, *, killed_at: int = 0) -> Any:
+    def trigger_process(self, *, killed_at: int = 0, ended_at: int = 0) -> Any:
         """
         Start its trigger in a process.
 
         :param killed_at: the step before or after which the process is killed; 0 for never.
+        :param ended_at: the step at which a user ends the task, likewise.
         """
         # What the test has imported is there at once.
-        process = multiprocessing.get_context("fork").Process(target=_be_triggerer, args=(self, killed_at), daemon=True)
+        process = multiprocessing.get_context("fork").Process(
+            target=_be_triggerer, args=(self, killed_at, ended_at), daemon=True
+        )
         process.start()
         return process
 
@@ -71,6 +75,13 @@ class DeferredTask:
         process.join(2 * PATIENCE_S)
         assert process.exitcode in (0, -signal.SIGKILL), self.log.read_text()
         return bool(process.exitcode)
+
+    def is_ended_at(self, step: int) -> bool:
+        """Run its trigger until a user ends the task at a step; return False if it came to its end before."""
+        process = self.trigger_process(ended_at=step)
+        process.join(2 * PATIENCE_S)
+        assert process.exitcode == 0, self.log.read_text()
+        return not self.xcoms.with_suffix(".event").exists()
 
     def fires(self, meanwhile: Callable[[], object] = lambda: None) -> dict[str, Any]:
         """Run its trigger anew in another process, and return what it fires."""
@@ -102,7 +113,7 @@ def defer(folder: Path, number: int, **options: Any) -> DeferredTask:
     raise AssertionError("it has not deferred")
 
 
-def _be_triggerer(task: DeferredTask, killed_at: int) -> None:
+def _be_triggerer(task: DeferredTask, killed_at: int, ended_at: int) -> None:
     """Run in the process."""
     log = open(task.log, "a")  # noqa: SIM115 (it is the process's own to its end)
     os.dup2(log.fileno(), 1)
@@ -121,31 +132,39 @@ def _be_triggerer(task: DeferredTask, killed_at: int) -> None:
     place_keeping.LOOK_EVERY_S = keeping.MOVE_EVERY_S = 0.3
     keeping.PLACE_EVERY_S = keeping.TELL_EVERY_S = 0.5
     moving.APART_S = 0.1
-    _count_steps(task, killed_at)
+    is_ended = threading.Event()
+    _count_steps(task, {killed_at: lambda: os.kill(os.getpid(), signal.SIGKILL), ended_at: is_ended.set}, is_ended)
     try:
-        asyncio.run(_fire(task))
+        asyncio.run(_fire(task, is_ended))
     except BaseException:
         traceback.print_exc(file=log)
     log.flush()
     os._exit(0)
 
 
-async def _fire(task: DeferredTask) -> None:
+async def _fire(task: DeferredTask, is_ended: threading.Event) -> None:
     trigger = GpuJobTrigger(**task.kwargs)
     trigger.task_instance = dto(task.ti)  # type: ignore[assignment]
-    event = await anext(trigger.run())
-    task.xcoms.with_suffix(".event").write_text(json.dumps(event.payload))
+    running = asyncio.ensure_future(anext(trigger.run()))
+    while not running.done() and not is_ended.is_set():
+        await asyncio.sleep(0.002)
+    if is_ended.is_set():
+        # As the triggerer does then.
+        running.cancel()
+        await trigger.on_kill()
+        # What was begun in threads goes on.
+        await asyncio.to_thread(place_keeping._threads.shutdown)
+    else:
+        task.xcoms.with_suffix(".event").write_text(json.dumps(running.result().payload))
 
 
-def _count_steps(task: DeferredTask, killed_at: int) -> None:
-    """Kill this process at a step: before or after it writes something down, or a cluster is asked something."""
-    left = [killed_at]
+def _count_steps(task: DeferredTask, acts: dict[int, Callable[[], object]], is_ended: threading.Event) -> None:
+    """Do something at a step: before or after this process writes something down, or a cluster is asked something."""
+    count = itertools.count(1)
 
     def step(*_: object) -> None:
         with _lock:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            acts.get(next(count), lambda: None)()
 
     def get_one(*, key: str, **place: Any) -> Any:
         return json.loads(task.xcoms.read_text()).get(key) if task.xcoms.exists() else None
@@ -159,9 +178,12 @@ def _count_steps(task: DeferredTask, killed_at: int) -> None:
             draft.rename(task.xcoms)
         step()
 
-    XCom.get_one, XCom.set = get_one, put  # type: ignore[method-assign, assignment]
-    states = {task.ti.run_id: {f"train_{task.ti.map_index}": "deferred"}}
-    RuntimeTaskInstance.get_task_states = lambda **asked: states  # type: ignore[method-assign, assignment, misc]
+    XCom.get_one, XCom.set = get_one, put
+
+    def states(**asked: Any) -> dict[str, Any]:
+        return {task.ti.run_id: {f"train_{task.ti.map_index}": "failed" if is_ended.is_set() else "deferred"}}
+
+    RuntimeTaskInstance.get_task_states = states  # type: ignore[method-assign, assignment]
     call, launch = Watcher.call, Watcher.launch
 
     def counted_call(self: Watcher, verb: str, request: dict[str, Any]) -> Any:
@@ -178,4 +200,4 @@ def _count_steps(task: DeferredTask, killed_at: int) -> None:
         future.add_done_callback(step)
         return future
 
-    Watcher.call, Watcher.launch = counted_call, counted_launch  # type: ignore[method-assign, assignment]
+    Watcher.call, Watcher.launch = counted_call, counted_launch  # type: ignore[method-assign]

@@ -14,6 +14,7 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.operators import in_pool
 from airflow_provider_gpu_cluster.pools import asking, placing_round
 from tests.harness import jobs
@@ -131,7 +132,7 @@ class PoolSite:
         """Let a job have the GPUs of a cluster."""
         with self.cluster(name) as cluster:
             jobs.submit(cluster, "sleep 1000", job_id=job_id, gpus=self.gpus[name], **spec)
-            jobs.wait(cluster, job_id, jobs.JobState.RUNNING)
+            jobs.wait(cluster, job_id, JobState.RUNNING)
 
     def free(self, name: str, job_id: str = "blocker") -> None:
         """Let that job end."""

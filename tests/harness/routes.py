@@ -69,7 +69,7 @@ def open_socket(client: TestClient, path: str, headers: Mapping[str, str]) -> in
             with client.websocket_connect(path, headers=dict(headers)):
                 pass
         except WebSocketDenialResponse as denial:
-            return denial.status_code
+            return int(denial.status_code)
     return 101
 
 

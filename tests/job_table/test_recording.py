@@ -94,6 +94,54 @@ def test_a_job_that_was_moved_while_it_waited_is_there_once(
     assert [row["is_latest"] for row in found if row["conn_id"] == "other"] == [True]
 
 
+def test_an_array_that_was_moved_is_there_once(session: Session) -> None:
+    array = replace(LAUNCH, known={"element_count": 2}, is_here=True)
+    ends = [
+        facts_of_line(
+            "lab",
+            {
+                **dict(zip(("dag_id", "run_id", "task_id"), TASK, strict=False)),
+                "job_id": f"mine-train-1_{element}",
+                "array": "mine-train-1",
+                "element": element,
+                "attempt": 1,
+                "state": "CANCELLED",
+                "reason": "cancelled",
+                "ended_at": NOON.isoformat(),
+                "gpu_seconds": 0.0,
+                "placement": "withdrawn",
+            },
+        )
+        for element in (0, 1)
+    ]
+    row = written(session, array, *filter(None, ends))[0]
+    assert (row["state"], row["reason"], row["kind"]) == ("CANCELLED", "cancelled", "withdrawn")
+    (row,) = written(session, replace(array, conn_id="other", submitted_at=NOON + timedelta(minutes=5)))
+    assert (row["conn_id"], row["element_count"]) == ("other", 2)
+
+
+def test_all_parts_of_an_array_are_of_the_latest(session: Session) -> None:
+    ids = ("mine-train-0badcafe", "mine-train-1badcafe", "mine-train-1badcafe.p2", "mine-train-1badcafe.p3")
+    for hours, job_id in enumerate(ids):
+        found = written(session, replace(LAUNCH, job_id=job_id, submitted_at=NOON + timedelta(hours=hours)))
+    assert {row["job_id"]: row["is_latest"] for row in found} == dict(zip(ids, (False, True, True, True), strict=True))
+
+
+@pytest.mark.parametrize(("gpu_seconds", "left"), [(None, ["other"]), (60.0, ["lab", "other"])])
+def test_a_job_leaves_a_cluster_that_nobody_reaches(
+    session: Session, gpu_seconds: float | None, left: list[str]
+) -> None:
+    before = AttemptFacts(-1, 1, "FAILED", gpu_seconds=gpu_seconds)
+    written(session, replace(LAUNCH, attempts=(before,)), standing("RUNNING", 2))
+    there = replace(LAUNCH, conn_id="other", submitted_at=NOON + timedelta(minutes=5), is_here=True)
+    found = written(session, there, replace(there, job_id="mine-train-1.p2"))
+    assert sorted(row["conn_id"] for row in found if row["job_id"] == "mine-train-1") == left
+    for row in found:
+        if row["conn_id"] == "lab":
+            told = "The job is on another cluster now (other)."
+            assert (row["state"], row["kind"], row["message"]) == ("CANCELLED", "fenced", told)
+
+
 def test_a_row_goes_on_and_never_back(session: Session) -> None:
     written(session, LAUNCH, standing("RUNNING", host="gpu1", started_at=NOON))
     (row,) = written(session, standing("QUEUED", message="waits"))

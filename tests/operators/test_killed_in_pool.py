@@ -186,7 +186,12 @@ def test_it_is_ended_while_it_moves(
     site.block("gpu02", time_limit_s=10800.0)
     task = killed(how)
     task.make(policy="soonest")
-    waits = threading.Thread(target=lambda: (eventually(lambda: site.alive == ["gpu01"]), site.free("gpu02")))
+
+    def free_when_it_waits() -> None:
+        eventually(lambda: site.alive == ["gpu01"])
+        site.free("gpu02")
+
+    waits = threading.Thread(target=free_when_it_waits)
     waits.start()
     task.at(verb, conn_id, when, (lambda arguments: arguments[2] == kind) if kind else lambda arguments: True)
     error = task.run()
@@ -207,7 +212,12 @@ def test_it_is_ended_in_a_failover(
     task = killed(how)
     task.make(failover_after=FAILOVER_S, orphan_timeout=ORPHAN_S)
     task.at("submit", "gpu02", when)
-    cut = threading.Thread(target=lambda: (eventually(site.began), site.cut("gpu01")))
+
+    def cut_when_it_runs() -> None:
+        eventually(site.began)
+        site.cut("gpu01")
+
+    cut = threading.Thread(target=cut_when_it_runs)
     cut.start()
     error = task.run()
     cut.join()

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
+from airflow.triggers.base import TaskSuccessEvent
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.exceptions import GpuJobFailed, InvalidJobError, JobConflictError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
+from airflow_provider_gpu_cluster.jobs import parameter_checks
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, part_id
-from airflow_provider_gpu_cluster.operators.gpu_job import CancelGpuJobOperator, CollectGpuJobOperator
+from airflow_provider_gpu_cluster.operators import spread
+from airflow_provider_gpu_cluster.operators.gpu_job import (
+    CancelGpuJobOperator,
+    CollectGpuJobOperator,
+    SubmitGpuJobOperator,
+)
+from airflow_provider_gpu_cluster.pools import holding, keeping
 from airflow_provider_gpu_cluster.pools.parts import handle_of
 from airflow_provider_gpu_cluster.pools.placement_options import check_spread
+from airflow_provider_gpu_cluster.pools.spreading import PlannedPart, SpreadPlan
 from airflow_provider_gpu_cluster.watch import watch
 from tests.harness import jobs
+from tests.harness.deferral import through_the_database
 from tests.harness.task_context import TaskInstance, task_context
 from tests.operators.modes import DEFERRABLE_SUBMIT, POKE, SCHEDULED, SUBMIT, Scene
 
@@ -127,3 +141,80 @@ def test_what_cannot_be_spread(arguments: dict[str, Any], message: str) -> None:
     check_spread(**{"spread": False, "is_staged": False, **arguments})
     with pytest.raises(InvalidJobError, match=message):
         check_spread(**{"spread": True, "is_staged": False, **arguments})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scene", [SUBMIT, DEFERRABLE_SUBMIT], indirect=True, ids=lambda mode: mode.name)
+def test_a_part_whose_cluster_is_lost_is_run_elsewhere(
+    scene: Scene, request: pytest.FixtureRequest, second: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parameter_checks, "SHORTEST_FAILOVER_S", 0.0)
+    monkeypatch.setattr(holding, "MARGIN_S", 0.3)
+    monkeypatch.setattr(keeping, "TELL_EVERY_S", 0.5)
+    plan = (PlannedPart("gpu_cluster_default", 0, 2), PlannedPart("away", 2, 2))
+    monkeypatch.setattr(spread, "plan_of", lambda job_id, *_, **__: SpreadPlan(job_id, plan))
+    away = json.loads(os.environ["AIRFLOW_CONN_SECOND"])
+    monkeypatch.setenv("AIRFLOW_CONN_AWAY", json.dumps({**away, "host": scene.proxy.host, "port": scene.proxy.port}))
+    starts = tmp_path / "starts"
+    command = (
+        f"echo $ARRAY_INDEX $JOB_DIR >>{starts}; "
+        f"[ $ARRAY_INDEX -lt 2 ] || while [ ! -e {scene.gate} ]; do sleep 0.1; done"
+    )
+    job = {
+        "command": command,
+        "array": [{} for _ in range(4)],
+        "gpu_cluster_conn_id": ["gpu_cluster_default", "away"],
+        "spread": True,
+        "failover_after": 20.0,
+        "orphan_timeout": 20.0,
+        "grace": 0.5,
+    }
+
+    def begun() -> list[str]:
+        return starts.read_text().splitlines() if starts.exists() else []
+
+    def lose_it() -> None:
+        scene.until(lambda: len(begun()) == 4)
+        scene.proxy.refusing = True
+        scene.proxy.cut_now()
+        scene.until(lambda: len(begun()) == 6)
+        scene.proxy.refusing = False
+        part = f"{scene.xcoms['return_value']['job_id']}.p2"
+        scene.until(lambda: second.statuses([part])[0].moved_to == "gpu_cluster_default")
+        scene.open_gate()
+
+    losing = threading.Thread(target=lose_it)
+    losing.start()
+    run_to_its_end(scene, job, deferrable=request.node.callspec.params["scene"] is DEFERRABLE_SUBMIT)
+    losing.join()
+    handle = JobHandle.from_json(scene.xcoms["return_value"])
+    assert [part.gpu_cluster_conn_id for part in handle.parts] == ["gpu_cluster_default"] * 2
+    places = [(index, Path(place).parent == tmp_path / "second") for index, place in map(str.split, begun())]
+    assert sorted(places) == [("0", False), ("1", False), ("2", False), ("2", True), ("3", False), ("3", True)]
+    # Each element is said to have ended once.
+    ends = [event for event in scene.logs.events if event.endswith("GPU job succeeded")]
+    assert sorted(ends) == [f"[{index}/4] GPU job succeeded" for index in range(4)]
+
+
+def run_to_its_end(scene: Scene, job: dict[str, Any], *, deferrable: bool) -> None:
+    """Run a task, from the worker to the triggerer and back as often as it wants."""
+
+    def make() -> SubmitGpuJobOperator:
+        more: Any = {"wait_for_completion": True, "deferrable": deferrable, "poll_interval": 0.2}
+        return SubmitGpuJobOperator(task_id=scene.ti.task_id, **job, **more)
+
+    operator = make()
+    step: Any = operator.execute
+    while True:
+        try:
+            scene.on_worker(operator, step)
+            return
+        except TaskDeferred as deferral:
+            classpath, kwargs = deferral.trigger.serialize()
+            event = scene.in_triggerer(classpath, through_the_database(kwargs), timeout=None)
+            if isinstance(event, TaskSuccessEvent):
+                return
+            assert event is not None
+            operator = make()
+            told = through_the_database({"event": event.payload})
+            step = partial(operator.resume_execution, next_method=deferral.method_name, next_kwargs=told)

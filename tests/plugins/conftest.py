@@ -9,6 +9,7 @@ import pytest
 FOLDER = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests get the group of their file
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave tests that need Airflow's database and server to one process, since those take seconds to make."""
     for item in items:

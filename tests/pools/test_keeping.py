@@ -15,7 +15,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.pools.holding import ClockTimes, gone_after_s, gone_at
 from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere, Keeper, WorkerNeeded
-from airflow_provider_gpu_cluster.pools.placement_record import LAUNCHED, Elsewhere, PlacementRecord
+from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, LAUNCHED, Elsewhere, PlacementRecord
 
 F = 600.0
 GONE_AFTER_S = gone_after_s(F, 60.0, 30.0)
@@ -267,6 +267,24 @@ def test_a_launch_elsewhere_of_which_no_more_is_known_may_have_it(scene: Scene) 
     scene.keeper.out_of_reach()
     assert scene.keeper.record.conn_id == "a"
     assert scene.keeper.may_have_it == ["a", "b"]
+
+
+@pytest.mark.parametrize("status", [QUEUED, replace(ENDED, placement="withdrawn", moved_to="b")])
+def test_one_who_has_begun_to_move_it_is_gone(scene: Scene, status: JobStatus) -> None:
+    scene.store.record = replace(scene.store.record, epoch=2, conn_id="b", stage=CHOSEN)
+    scene.keeper = scene.make(here="a")
+    assert scene.keeper.is_due(status, is_out_of_reach=False)
+    with pytest.raises(JobWentElsewhere):
+        scene.keeper.in_contact(scene.members["a"], status)
+    assert len(scene.placed) == 1
+
+
+def test_one_who_has_failed_over_is_gone(scene: Scene) -> None:
+    scene.store.record = replace(scene.store.record, epoch=2, conn_id="b", elsewhere={"a": Elsewhere(1, 9.0)})
+    scene.keeper = scene.make(here="a")
+    assert scene.keeper.is_due(None, is_out_of_reach=True)
+    with pytest.raises(JobWentElsewhere):
+        scene.keeper.out_of_reach()
 
 
 def test_no_failover_past_another_who_is_in_contact(scene: Scene) -> None:

@@ -28,7 +28,7 @@ class IdleKeeper:
 @pytest.mark.parametrize("turns", range(6))
 def test_a_job_that_ends_is_let_go_in_whatever_moment_its_end_is_noted(turns: int) -> None:
     async def run() -> WatchEnd | Any:
-        keeping = PlaceKeeping(cast("Keeper", IdleKeeper()), cast("Any", None))
+        keeping = PlaceKeeping(cast("Keeper", IdleKeeper()), cast("Any", None), HANDLE)
 
         class Follower:
             async def to_the_end(self) -> WatchEnd:

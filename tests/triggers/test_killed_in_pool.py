@@ -105,6 +105,36 @@ def test_a_triggerer_is_killed_at_a_step_of_a_failover(site: PoolSite, tmp_path:
     assert "gpu01" not in site.began()
 
 
+# -- a user ends the task ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_a_user_ends_the_task_at_a_step_of_a_launch(site: PoolSite, tmp_path: Path) -> None:
+    site.gate.unlink()
+    for step in range(random.randrange(1, 3), 21, 2):
+        task = defer(tmp_path, step, **options(site))
+        assert task.is_ended_at(step), task.log.read_text()
+        _until(lambda: not site.alive)
+        assert len([one for one in site.attempts if one.job_id == task.job_id]) <= 1
+    with site.cluster("gpu01") as cluster:
+        appraised: Any = {"job_id": "another", "spec": {"gpus": 1}, "inputs": []}
+        _until(lambda: cluster.appraise([appraised])["jobs"][0]["free_gpus"] == 1)
+
+
+@pytest.mark.long
+def test_a_user_ends_the_task_at_a_step_of_a_move(site: PoolSite, tmp_path: Path) -> None:
+    site.gate.unlink()
+    site.block("gpu01", time_limit_s=7200.0)
+    for step in range(random.randrange(7, 9), 24, 2):
+        site.block("gpu02", f"blocker-{step}", time_limit_s=10800.0)
+        task = defer(tmp_path, step, **options(site, policy="soonest", launch_from_trigger=False))
+        site.free("gpu02", f"blocker-{step}")
+        assert task.is_ended_at(step), task.log.read_text()
+        _until(lambda: not site.alive)
+    site.free("gpu01")
+    assert not site.alive
+
+
 # -- several at once ---------------------------------------------------------------------------------------------------
 
 

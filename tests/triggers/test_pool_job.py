@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
-from airflow_provider_gpu_cluster.jobs.handle import JobHandle
+from airflow_provider_gpu_cluster.jobs.handle import ArrayPart, JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
 from airflow_provider_gpu_cluster.pools import holding
@@ -197,3 +197,47 @@ def test_a_sensors_trigger_follows_a_job_that_was_moved(
     end = WatchEnd.from_json(asyncio.run(first(one.run())))
     assert end.handle == replace(HANDLE, gpu_cluster_conn_id="b", job_dir="/b/job-1")
     assert end.placement is None
+
+
+def test_each_part_of_an_array_keeps_its_place_and_a_worker_gets_them_all(
+    watched: dict[str, PoolWatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "RENEWALS", 6000)  # every 10 ms
+    parts = (
+        ArrayPart("job-1", "a", "/jobs/job-1", "host", 0, 1),
+        ArrayPart("job-1.p2", "b", "/b/job-1.p2", "host", 1, 2),
+    )
+    array = replace(HANDLE, array_size=3, parts=parts)
+    long_gone = replace(RECORD, start_by=1.0, gone_after_s=0.0)
+    own = {
+        "job-1": {"record": RECORD.to_json(), "is_precise": True, "move_gain_s": None},
+        "job-1.p2": {
+            "record": replace(long_gone, job_id="job-1.p2", conn_id="b").to_json(),
+            "is_precise": True,
+            "move_gain_s": None,
+        },
+    }
+    pool: Any = {**ARGUMENT, "failover_after_s": 0.5, "parts": own}
+    kwargs = GpuJobTrigger(array.to_json(), get_logs=False, pool=pool).serialize()[1]
+    made = GpuJobTrigger(**through_the_database(kwargs))
+
+    async def run() -> Any:
+        running = asyncio.ensure_future(first(made.run()))
+        while not any(verb == "renew" and request["jobs"] for verb, request in watched["a"].called):
+            for job_id, subscription in watched["a"].subscriptions.items():
+                subscription.tell(JobStatus(job_id, JobState.RUNNING, attempt=1))
+            await asyncio.sleep(0.01)
+        assert len(watched["b"].subscriptions) == 2
+        for subscription in watched["b"].subscriptions.values():
+            subscription.tell(OUTAGE)
+        return await running
+
+    end = WatchEnd.from_json(asyncio.run(run()))
+    assert (end.status, end.error, end.handle) == (None, None, array)
+    assert end.placement is not None
+    records = {job_id: PlacementRecord.from_json(one) for job_id, one in end.placement["parts"].items()}
+    assert {job_id: record.conn_id for job_id, record in records.items()} == {"job-1": "a", "job-1.p2": "b"}
+    # What was renewed last is told as well.
+    renewed = [request["jobs"][0]["job_id"] for verb, request in watched["a"].called if request["jobs"]]
+    assert set(renewed) == {"job-1"}
+    assert records["job-1.p2"].start_by == 1.0

@@ -16,7 +16,6 @@ from airflow_provider_gpu_cluster.exceptions import GpuClusterError, GpuClusterS
 from airflow_provider_gpu_cluster.gpu_run.protocol import durations
 from airflow_provider_gpu_cluster.gpu_run.protocol.ledger import BY_USER, BYS
 from airflow_provider_gpu_cluster.gpu_run.protocol.moments import in_utc, moment_of
-from airflow_provider_gpu_cluster.hooks.current_handle import handle_there
 from airflow_provider_gpu_cluster.hooks.given_job import Job, conn_id_in, job_id_of, spread_in
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import (
@@ -360,8 +359,10 @@ class GpuClusterHook(BaseHook):
 
     def _status_of_parts(self, spread: JobHandle, tail_bytes: int) -> JobStatus:
         from airflow_provider_gpu_cluster.pools import parts
+        from airflow_provider_gpu_cluster.pools.following import current_handle
 
-        return parts.status_of(spread, self.cluster_of, tail_bytes=tail_bytes)
+        now = current_handle(spread, self.cluster_of)
+        return parts.status_of(now, self.cluster_of, tail_bytes=tail_bytes)
 
     def logs(self, job: Job, *, tail_bytes: int = 64 * 1024) -> str:
         """
@@ -397,7 +398,8 @@ class GpuClusterHook(BaseHook):
         """
         requested_by = current_requester()
         conn_id, status = self._calls.cancel_one(handle.job_id, requested_by=requested_by, wait_s=wait_s)
-        return handle_there(handle, self.member(conn_id).settings), status
+        settings = self.member(conn_id).settings
+        return handle.elsewhere(conn_id, root_dir=settings.root_dir, engine=settings.engine), status
 
     def cancel_wherever(self, job_ids: Sequence[str], *, requested_by: str) -> None:
         """

@@ -14,10 +14,10 @@ import structlog
 from airflow_provider_gpu_cluster.connection.retry import RETRY_FOR_S
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, LaunchError
 from airflow_provider_gpu_cluster.gpu_run import protocol
-from airflow_provider_gpu_cluster.hooks.current_handle import MOST_HOPS
 from airflow_provider_gpu_cluster.hooks.pool_launch import launch_in_pool
 from airflow_provider_gpu_cluster.hooks.pool_staging import stage_in_pool
 from airflow_provider_gpu_cluster.hooks.summary import summary_of
+from airflow_provider_gpu_cluster.jobs.handle import MOST_HOPS
 from airflow_provider_gpu_cluster.jobs.identity import current_requester
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.pools.members import Members

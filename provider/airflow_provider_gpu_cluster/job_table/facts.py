@@ -70,6 +70,7 @@ class JobFacts:
     :param known: columns that do not change, such as ``engine`` and ``gpus``.
     :param shown: columns of JSON, such as ``progress``.
     :param is_gone: whether its cluster has forgotten it, and how it ended.
+    :param is_here: whether its task says that it is on this cluster now, and on no other.
     """
 
     conn_id: str
@@ -82,6 +83,7 @@ class JobFacts:
     attempts: tuple[AttemptFacts, ...] = ()
     shown: Mapping[str, Any] = field(default_factory=dict)
     is_gone: bool = False
+    is_here: bool = False
 
 
 NEW_ROW: Mapping[str, Any] = {

@@ -136,7 +136,12 @@ def _facts(task: TaskKey, made_at: datetime, stored: str | None, *, is_certain: 
     if handle.submitted_at is None or not isinstance(note, dict):
         # It is only staged.
         return []
-    return [_of_job(one, task, made_at, note, is_certain=is_certain) for one in handle.arrays]
+    told = note["parts"] if handle.parts else [note]
+    return [
+        # Of a part, what is said of the whole says nothing.
+        _of_job(one, task, made_at, {**note, **dict.fromkeys(("state", "attempt")), **part}, is_certain=is_certain)
+        for one, part in zip(handle.arrays, told, strict=True)
+    ]
 
 
 def _of_job(handle: JobHandle, task: TaskKey, made_at: datetime, note: dict[str, Any], *, is_certain: bool) -> JobFacts:
@@ -159,6 +164,7 @@ def _of_job(handle: JobHandle, task: TaskKey, made_at: datetime, note: dict[str,
         },
         standing=None if state is None or attempt is None else StandingFacts(attempt, state),
         shown={"request": request},
+        is_here=is_certain,
     )
 
 

@@ -29,7 +29,9 @@ def facts_of_line(conn_id: str, line: Mapping[str, Any]) -> JobFacts | None:
     array, element = _element_of(job_id, line)
     reason = text(line.get("reason"), 50)
     used = {name: number(line.get(name)) for name in ("gpu_seconds", "used_gpu_seconds")}
-    attempts = [AttemptFacts(element, attempt, state, reason, ended_at, **used)]
+    # Of an element, nothing else tells its array that it was placed elsewhere.
+    why = _mark(line) if array is not None else None
+    attempts = [AttemptFacts(element, attempt, state, why or reason, ended_at, **used)]
     standing = StandingFacts(
         attempt,
         state,

@@ -16,9 +16,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from airflow_provider_gpu_cluster.gpu_run import protocol
 from airflow_provider_gpu_cluster.gpu_run.protocol.placement import MARKS
 from airflow_provider_gpu_cluster.job_table.facts import NEW_ROW, JobFacts, TaskKey, changes
-from airflow_provider_gpu_cluster.job_table.moved_jobs import drop_moved
+from airflow_provider_gpu_cluster.job_table.moved_jobs import drop_moved, leave_others
 from airflow_provider_gpu_cluster.job_table.search import search_text
 from airflow_provider_gpu_cluster.job_table.tables import attempts, details, jobs
+from airflow_provider_gpu_cluster.jobs.handle import is_same_array
 
 AT_ONCE = 500
 """How many jobs to write in one transaction."""
@@ -73,6 +74,7 @@ def record(session: Session, facts: Sequence[JobFacts]) -> None:
     _record_details(session, ids, told)
     _record_attempts(session, rows, told)
     added = [rows[key] for key in new if key in rows]
+    leave_others(session, [row for key, row in rows.items() if any(one.is_here for one in told[key])])
     drop_moved(session, [*added, *(row for row in rows.values() if row["kind"] in MARKS)])
     if new:
         _mark_latest(session, added)
@@ -213,7 +215,11 @@ def _of_elements(session: Session, row: Mapping[str, Any]) -> dict[str, Any]:
     bad = [rest for rest in ends if rest[0] != protocol.SUCCEEDED]
     state, reason, _ = min(bad or ends, key=lambda rest: rest[2])
     ended_at = max(rest[2] for rest in ends)
-    return {**found, "state": state, "reason": reason, "kind": reason, "ended_at": ended_at}
+    mark = next((rest[1] for rest in bad if rest[1] in MARKS), None)
+    if mark is not None:
+        # It was placed on another cluster, whatever has become of some of them here.
+        state, reason = protocol.CANCELLED, protocol.REASON_CANCELLED
+    return {**found, "state": state, "reason": reason, "kind": mark or reason, "ended_at": ended_at}
 
 
 def _mark_latest(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -230,14 +236,16 @@ def _mark_latest(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
             )
         )
         columns = [jobs.c[name] for name in names]
-        for row in session.execute(select(jobs.c.id, jobs.c.is_latest, jobs.c.submitted_at, *columns).where(are_these)):
-            by_task[TaskKey(*row[3:])].append(row)
+        own = (jobs.c.id, jobs.c.is_latest, jobs.c.submitted_at, jobs.c.job_id)
+        for row in session.execute(select(*own, *columns).where(are_these)):
+            by_task[TaskKey(*row[len(own) :])].append(row)
     is_latest: dict[bool, list[int]] = {True: [], False: []}
     for of_task in by_task.values():
         latest = max(of_task, key=lambda row: (row.submitted_at, row.id))
         for row in of_task:
-            if row.is_latest != (row is latest):
-                is_latest[row is latest].append(row.id)
+            is_of_latest = is_same_array(row.job_id, latest.job_id)
+            if row.is_latest != is_of_latest:
+                is_latest[is_of_latest].append(row.id)
     for value, ids in is_latest.items():
         if ids:
             session.execute(update(jobs).where(jobs.c.id.in_(ids)).values(is_latest=value))

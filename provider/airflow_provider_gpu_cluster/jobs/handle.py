@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import posixpath
+import re
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -13,6 +15,10 @@ from airflow_provider_gpu_cluster.gpu_run.protocol import job_ids
 MAX_JOB_ID_LENGTH = job_ids.MAX_LENGTH
 
 MAX_ARRAY_SIZE = 1000
+_PART = re.compile(r"(?<=-[0-9a-f]{8})\.p\d+$")
+
+# More often than a job goes to another cluster while somebody holds one handle of it.
+MOST_HOPS = 20
 
 
 def checked_job_id(job_id: str) -> str:
@@ -47,6 +53,13 @@ def part_id(array_id: str, number: int) -> str:
         return array_id
     tail = f".p{number + 1}"
     return array_id[-(MAX_JOB_ID_LENGTH - len(tail)) :].lstrip("-._") + tail
+
+
+def is_same_array(job_id: str, other_id: str) -> bool:
+    """Return whether two job ids are the same, or those of two parts of one array; see :func:`part_id`."""
+    one, other = (_PART.sub("", text) for text in (job_id, other_id))
+    is_cut = MAX_JOB_ID_LENGTH in (len(job_id), len(other_id))
+    return one == other or (is_cut and (one.endswith(other) or other.endswith(one)))
 
 
 @dataclass(frozen=True)
@@ -97,13 +110,22 @@ class JobHandle:
 
     @property
     def conn_ids(self) -> tuple[str, ...]:
-        """The connections of the clusters that have it."""
-        return tuple(part.gpu_cluster_conn_id for part in self.parts) or (self.gpu_cluster_conn_id,)
+        """The connections of the clusters that have it, each once."""
+        return tuple(dict.fromkeys(part.gpu_cluster_conn_id for part in self.parts)) or (self.gpu_cluster_conn_id,)
 
     @property
     def arrays(self) -> tuple[JobHandle, ...]:
         """Each part as an array of its own, on one cluster; a job that has no parts is the only one."""
         return tuple(self._array(part) for part in self.parts) or (self,)
+
+    def elsewhere(self, conn_id: str, *, root_dir: str, engine: str) -> JobHandle:
+        """
+        Return the handle of the same job on another cluster.
+
+        :param root_dir: where that cluster has the directories of jobs.
+        """
+        job_dir = f"{root_dir.rstrip('/')}/{self.job_id}"
+        return replace(self, gpu_cluster_conn_id=conn_id, job_dir=job_dir, engine=engine)
 
     def _array(self, part: ArrayPart) -> JobHandle:
         return replace(
@@ -114,6 +136,30 @@ class JobHandle:
             engine=part.engine,
             array_size=part.count,
             parts=(),
+        )
+
+    def with_arrays(self, arrays: Sequence[JobHandle]) -> JobHandle:
+        """
+        Return the handle of an array on several clusters with its parts where they are now.
+
+        :param arrays: each part, as :attr:`arrays` has it.
+        """
+        parts = [
+            replace(
+                part,
+                gpu_cluster_conn_id=array.gpu_cluster_conn_id,
+                job_dir=array.job_dir,
+                engine=array.engine,
+            )
+            for part, array in zip(self.parts, arrays, strict=True)
+        ]
+        first = parts[0]
+        return replace(
+            self,
+            gpu_cluster_conn_id=first.gpu_cluster_conn_id,
+            job_dir=first.job_dir,
+            engine=first.engine,
+            parts=tuple(parts),
         )
 
     @property

@@ -28,12 +28,14 @@ class Submission:
 
     :param created: whether this call made an attempt, of the job or of an element; False if it only found one.
     :param launched: for an array, how many attempts this call made.
+    :param parts: for an array on several clusters, the state of each part, and the number of its latest attempt.
     """
 
     handle: JobHandle
     status: JobStatus
     created: bool
     launched: int = 0
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

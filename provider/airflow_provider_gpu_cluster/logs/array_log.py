@@ -16,6 +16,21 @@ from airflow_provider_gpu_cluster.logs.job_log import JobLog, Log
 WAITING_EVERY_S = 30.0
 
 
+def memory_elsewhere(memory: dict[str, Any], before: JobHandle, after: JobHandle) -> dict[str, Any]:
+    """
+    Return what the log of an array remembers of those elements that are still where they were; nothing of another job.
+
+    :param before: the array, where that was remembered.
+    :param after: the array, where it is now.
+    """
+    if after.array_size is None:
+        return {}
+    pairs = enumerate(zip(before.elements, after.elements, strict=True))
+    went = {index for index, (old, new) in pairs if old.gpu_cluster_conn_id != new.gpu_cluster_conn_id}
+    elements = {index: one for index, one in memory.get("elements", {}).items() if int(index) not in went}
+    return {"elements": elements, "ended": [index for index in memory.get("ended", ()) if index not in went]}
+
+
 class ArrayLog:
     """
     Logs the life of an array, each event once.

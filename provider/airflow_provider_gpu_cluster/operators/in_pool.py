@@ -21,7 +21,7 @@ from airflow_provider_gpu_cluster.hooks.placement_stores import task_store
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.pools.cancelled import check_cancelled
 from airflow_provider_gpu_cluster.pools.holding import while_deferred
-from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper
+from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, Keeper, KeepsPlace
 from airflow_provider_gpu_cluster.pools.launching import moves_of, placing_of
 from airflow_provider_gpu_cluster.pools.placement_record import CHOSEN, ENDED, PlacementRecord
 from airflow_provider_gpu_cluster.pools.side_by_side import side_by_side
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.logs.job_log import Log
     from airflow_provider_gpu_cluster.pools.moving import Moves
     from airflow_provider_gpu_cluster.pools.placement_options import PlacementOptions
+    from airflow_provider_gpu_cluster.pools.placement_record import PlacementStore
     from airflow_provider_gpu_cluster.pools.placing import Placing
     from airflow_provider_gpu_cluster.pools.pool import Pool
     from airflow_provider_gpu_cluster.sources import Source
@@ -57,6 +58,7 @@ class JobInPool:
     :param base_dir: folder that relative sources start from.
     :param is_awaited: whether the task waits for the job.
     :param check: raises an error when the task is to stop.
+    :param store: what the task remembers of the job; by default what it remembers of its only one.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class JobInPool:
         is_awaited: bool,
         check: Callable[[], None],
         log: Log,
+        store: PlacementStore | None = None,
     ) -> None:
         self._pool = pool
         self._hook = hook
@@ -82,7 +85,7 @@ class JobInPool:
         self._folder = Path(base_dir)
         self._check = check
         self._log = log
-        self._store = task_store(context)
+        self._store = task_store(context) if store is None else store
         self._staged_at = staged_at
         self._may_fail_over = staged_at is None or request.has_sources
         self._failover_after_s = options.failover_after_s if is_awaited and self._may_fail_over else None
@@ -109,6 +112,16 @@ class JobInPool:
         :param pause: waits for that many seconds.
         :param patience_s: how long to wait for a cluster that may have the job and is out of reach, in seconds.
         """
+        self._tell_if_failover_is_of_little_use()
+        submission, record = self._until_placed(self._placing(), pause, patience_s)
+        if self._is_after_trigger and submission.status.state is JobState.QUEUED:
+            submission, record = self._moved(submission, record) or self._until_placed(
+                self._placing(), pause, patience_s
+            )
+        self._keeper = self._make_keeper(record)
+        return submission
+
+    def _tell_if_failover_is_of_little_use(self) -> None:
         if self._options.failover_after_s is not None and not self._may_fail_over:
             self._log.warning(
                 "failover_after is of no use to a job whose inputs are only where they were staged: give the task that "
@@ -121,13 +134,6 @@ class JobInPool:
                 "run on there, out of reach, for any time",
                 job_id=self._identity.job_id,
             )
-        submission, record = self._until_placed(self._placing(), pause, patience_s)
-        if self._is_after_trigger and submission.status.state is JobState.QUEUED:
-            submission, record = self._moved(submission, record) or self._until_placed(
-                self._placing(), pause, patience_s
-            )
-        self._keeper = self._make_keeper(record)
-        return submission
 
     def _moved(self, submission: Submission, record: PlacementRecord) -> tuple[Submission, PlacementRecord] | None:
         """Move a job of which a trigger has found that it should; return where it is, or None if that is to be seen."""
@@ -191,6 +197,9 @@ class JobInPool:
         return Staged(self._staged_at, read if self._request.has_sources else None)
 
     def _placing(self) -> Placing[Cluster]:
+        return self._placing_by()
+
+    def _placing_by(self, **how: Any) -> Placing[Cluster]:
         return placing_of(
             self._pool,
             self._hook.members,
@@ -198,16 +207,19 @@ class JobInPool:
             sources=self._sources(),
             arguments=self._arguments(),
             store=self._store,
-            log=self._log,
             failover_after_s=self._failover_after_s,
             check=self._check,
             by=self._by,
+            **{"log": self._log, **how},
         )
 
     @property
-    def keeper(self) -> Keeper | None:
+    def keeper(self) -> KeepsPlace | None:
         """What keeps the job's place while the task waits; None before it is launched, and for what stays there."""
         return self._keeper
+
+    def close(self) -> None:
+        """End what goes on beside the task."""
 
     def _make_keeper(self, record: PlacementRecord) -> Keeper:
         return Keeper(
@@ -268,13 +280,17 @@ class JobInPool:
         members = tuple(self._pool.conn_ids)
         return PlacementRecord(self._identity.job_id, 0, self._identity.request_key, None, members, CHOSEN)
 
-    def go_on(self, record: PlacementRecord, *, has_ended: bool) -> None:
+    def go_on(self, placement: Mapping[str, Any], *, has_ended: bool) -> None:
         """
         Take over from a trigger.
 
-        :param record: where it says that the job is.
+        :param placement: where it says that the job is.
         :param has_ended: whether it says that the job has ended there.
         """
+        if "parts" in placement:
+            # The array was on several clusters before its DAG was changed.
+            return
+        record = PlacementRecord.from_json(placement)
         self._store.save(replace(record, stage=ENDED) if has_ended else record)
 
     def do_what_the_trigger_could_not(self) -> None:
@@ -310,20 +326,33 @@ class JobInPool:
         job_id, key = self._identity.job_id, self._identity.request_key
         with GpuClusterHook(self._hook.gpu_cluster_conn_id) as anew:
             answers, failed = self._cancel([job_id], anew, at=self.may_have_it, by=self._by, request_keys={job_id: key})
+        self.check_cancelled(answers, failed)
+        self._tell_uncancelled(job_id, failed)
+
+    def check_cancelled(
+        self, answers: Mapping[str, Sequence[JobStatus]], failed: Mapping[str, GpuClusterError]
+    ) -> None:
+        """
+        Return if the clusters that have not answered can have nothing of the job.
+
+        :param answers: what each of the others has said, of this and of other jobs.
+        :param failed: why the rest have not answered, by connection.
+        :raises GpuClusterConnectionError: one of them may have it.
+        """
+        job_id = self._identity.job_id
         own: float | None = self._request.spec().orphan_timeout_s
         check_cancelled(
             self._known_record(),
             job_id,
-            [status for statuses in answers.values() for status in statuses],
+            [status for statuses in answers.values() for status in statuses if status.job_id == job_id],
             failed,
             now=time.time(),
-            unsent_by=key,
+            unsent_by=self._identity.request_key,
             orphan_timeouts_s={
                 conn_id: self._hook.member(conn_id).settings.orphan_timeout_s if own is None else own
                 for conn_id in failed
             },
         )
-        self._tell_uncancelled(job_id, failed)
 
     def cancel_forerunners(self, job_ids: Sequence[str], *, by: str) -> None:
         """Cancel jobs that the task had before users cleared it, on all clusters that answer."""

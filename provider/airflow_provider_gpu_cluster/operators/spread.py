@@ -2,64 +2,55 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, JobConflictError
+from airflow_provider_gpu_cluster.exceptions import JobConflictError, PlacementUnknownError
 from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.hooks.placement_stores import RETENTION, store_of_job
 from airflow_provider_gpu_cluster.jobs.array import listed
 from airflow_provider_gpu_cluster.jobs.handle import part_id
 from airflow_provider_gpu_cluster.operators.in_pool import JobInPool
+from airflow_provider_gpu_cluster.operators.part import PartInPool
 from airflow_provider_gpu_cluster.pools.asking import offers_of
-from airflow_provider_gpu_cluster.pools.launching import placing_of
+from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, JobWentElsewhere
 from airflow_provider_gpu_cluster.pools.parts import as_one, handle_of
-from airflow_provider_gpu_cluster.pools.pool import IN_ORDER
-from airflow_provider_gpu_cluster.pools.spreading import PlannedPart, SpreadPlan, plan_of
+from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
+from airflow_provider_gpu_cluster.pools.spreading import SpreadPlan, plan_of
 
 if TYPE_CHECKING:
-    from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
-    from airflow_provider_gpu_cluster.jobs.request import JobRequest
+    from airflow_provider_gpu_cluster.jobs.status import JobStatus
     from airflow_provider_gpu_cluster.jobs.submission import Submission
-    from airflow_provider_gpu_cluster.logs.job_log import Log
-    from airflow_provider_gpu_cluster.pools.keeping import Keeper
+    from airflow_provider_gpu_cluster.pools.keeping import KeepsPlace, PlaceMember
     from airflow_provider_gpu_cluster.pools.offer import Offer
-    from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
-    from airflow_provider_gpu_cluster.pools.placing import Placing
+    from airflow_provider_gpu_cluster.pools.placement_record import PlacementStore
     from airflow_provider_gpu_cluster.sources import Source
+    from airflow_provider_gpu_cluster.triggers.pool_job import PoolArgument
 
 # In the task's state store: which elements go where.
 SPREAD_KEY = "gpu_cluster_spread"
-
-
-class _WarningsOnly:
-    """Leaves out the choice of each part, which the plan has told."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-
-    def info(self, event: str, **fields: Any) -> Any:
-        return None
-
-    def warning(self, event: str, **fields: Any) -> Any:
-        return self._log.warning(event, **fields)
+# How long a task that is stopped waits for what keeps its parts' places, in seconds.
+_STOP_WAIT_S = 2.0
 
 
 class SpreadArray(JobInPool):
     """
     The array of one try of a task, in parts on several clusters, with the parameters of :class:`.JobInPool`.
 
-    Each part is placed once across the clusters, and stays where it is until it has ended.
+    Each part is placed like a job of its own, and goes elsewhere like one.
     """
 
     def __init__(self, *arguments: Any, context: Mapping[str, Any], **options: Any) -> None:
         super().__init__(*arguments, context=context, **options)
         self._context = context
+        self._given = options
         self._state: Any = context["task_state_store"]
+        self._parts: list[PartInPool] = []
 
     def launch(self, *, pause: Callable[[float], None], patience_s: float) -> Submission:
         """
@@ -67,29 +58,49 @@ class SpreadArray(JobInPool):
 
         :raises NoClusterFitsError: no cluster can ever run an element.
         """
-        array = listed(self._request.array)
-        sources = self._request.sources(base_dir=self._folder)
-        plan = self._plan(len(array), sources)
-        submissions = []
-        for part, job_id in zip(plan.parts, plan.part_ids(), strict=True):
-            request: JobRequest = replace(self._request, array=array[part.first : part.first + part.count])
-            placing = self._placing_of_part(part, job_id, request, sources, plan)
-            submission, _ = self._until_placed(placing, pause, patience_s)
-            if submission.handle.array_size != part.count:
-                raise JobConflictError(
-                    f"array {job_id} on {submission.handle.gpu_cluster_conn_id} has {submission.handle.array_size} "
-                    f"elements and not {part.count}: another try of this task has shared out its elements otherwise at "
-                    "the same time. To begin anew, clear the task"
-                )
-            submissions.append(submission)
+        self._tell_if_failover_is_of_little_use()
+        self._parts = self._parts_of(self._plan(len(listed(self._request.array))))
+        for part in self._parts:
+            part.keep_what_is_launched()
+        until, told, left = time.monotonic() + patience_s, "", self._parts
+        while True:
+            later = []
+            for part in left:
+                try:
+                    part.launch(pause=pause, patience_s=-1)
+                except PlacementUnknownError as error:
+                    if time.monotonic() > until:
+                        raise
+                    later.append(part)
+                    if str(error) != told:
+                        told = str(error)
+                        self._log.warning("A part of the GPU job array is not placed yet, trying again", error=told)
+            left = later
+            if not left:
+                return self._as_one()
+            pause(PLACE_EVERY_S)
+
+    def _as_one(self, went: PartInPool | None = None) -> Submission:
+        """
+        Return how the whole array was launched, or found.
+
+        :param went: the part that was launched on another cluster since.
+        """
+        submissions = [part.submission for part in self._parts]
+        if went is not None:
+            submissions = [
+                one if part is went else replace(one, created=False, launched=0)
+                for part, one in zip(self._parts, submissions, strict=True)
+            ]
         return as_one(handle_of([submission.handle for submission in submissions]), submissions)
 
-    def _plan(self, count: int, sources: Sequence[Source]) -> SpreadPlan:
+    def _plan(self, count: int) -> SpreadPlan:
         """Return what goes where: as in an earlier try, or shared out now. It is kept before anything is launched."""
         plan = self._known_plan()
         if plan is None:
             run_s = self._request.spec().time_limit_s
-            plan = plan_of(self._identity.job_id, count, self._offers(sources), self._pool.policy, run_s=run_s)
+            offers = self._offers(self._request.sources(base_dir=self._folder))
+            plan = plan_of(self._identity.job_id, count, offers, self._pool.policy, run_s=run_s)
             made: Any = plan.to_json()
             outlast(lambda: self._state.set(SPREAD_KEY, made, retention=RETENTION))
             told = ", ".join(f"{part.count} to {part.conn_id}" for part in plan.parts)
@@ -115,60 +126,113 @@ class SpreadArray(JobInPool):
         }
         return offers_of(self._pool, [one], open_member=self._hook.members)[0]
 
-    def _placing_of_part(
-        self, part: PlannedPart, job_id: str, request: JobRequest, sources: Sequence[Source], plan: SpreadPlan
-    ) -> Placing[Cluster]:
-        identity = replace(self._identity, job_id=job_id)
-        arguments = request.launch_arguments(identity, base_dir=self._folder, staged=False)
-        if len(plan.parts) > 1:
-            arguments["part"] = {"first": part.first, "count": plan.count}
-        # If that of the plan cannot be used now, and nothing was sent there, the next one gets the part.
-        planned = sorted(self._pool.members, key=lambda member: member.conn_id != part.conn_id)
-        return placing_of(
-            replace(self._pool, members=tuple(planned), policy=IN_ORDER),
-            self._hook.members,
-            job_id=job_id,
-            sources=sources,
-            arguments=arguments,
-            store=store_of_job(self._context, job_id, is_own=False),
-            log=_WarningsOnly(self._log),
-            check=self._check,
-            by=self._by,
-        )
+    def _parts_of(self, plan: SpreadPlan) -> list[PartInPool]:
+        array = listed(self._request.array)
+        parts = []
+        for part, job_id in zip(plan.parts, plan.part_ids(), strict=True):
+            made = PartInPool(
+                self._pool,
+                self._hook,
+                replace(self._identity, job_id=job_id),
+                replace(self._request, array=array[part.first : part.first + part.count]),
+                part=part,
+                count=plan.count,
+                context=self._context,
+                store=self._store_of(job_id),
+                **self._given,
+            )
+            if self._is_after_trigger:
+                made.do_what_the_trigger_could_not()
+            parts.append(made)
+        return parts
+
+    def _store_of(self, job_id: str) -> PlacementStore:
+        return store_of_job(self._context, job_id, is_own=False)
+
+    # -- waiting
 
     @property
-    def keeper(self) -> Keeper | None:
-        """None: its parts stay where they are."""
-        return None
+    def keeper(self) -> KeepsPlace | None:
+        """What keeps the places of all parts; None before they are launched."""
+        return self if self._parts else None
+
+    def in_contact(self, member: PlaceMember, status: JobStatus) -> None:
+        """Tell what has become of the parts, whose places are kept beside this; see :class:`.KeepsPlace`."""
+        if status.is_elsewhere:
+            for part in self._parts:
+                part.keep_on()
+        self._tell_news()
+
+    def out_of_reach(self) -> None:
+        """Tell what has become of the parts, whose places are kept beside this; see :class:`.KeepsPlace`."""
+        self._tell_news()
+
+    def _tell_news(self) -> None:
+        for part in self._parts:
+            if part.take_news():
+                raise JobWentElsewhere(self._as_one(part))
 
     def note_end(self) -> None:
-        """Do nothing: a next try finds each part where it was."""
+        """Do nothing: a next try finds each part where it is."""
 
-    def argument(self, launch: SubmitRequest | None) -> None:
-        """Return None: its trigger only waits."""
-        return
+    def close(self) -> None:
+        """End what goes on beside the task."""
+        for part in self._parts:
+            part.rest(wait_s=_STOP_WAIT_S)
 
-    def go_on(self, record: PlacementRecord, *, has_ended: bool) -> None:
-        """Do nothing: its trigger has changed nothing."""
+    # -- waiting in a trigger
+
+    def argument(self, launch: SubmitRequest | None) -> PoolArgument | None:
+        """Return what a trigger is told that waits for the array, which a worker launches; and note that it does so."""
+        for part in self._parts:
+            part.rest()
+        each = {part.job_id: one for part in self._parts if (one := part.argument(None)) is not None}
+        parts = {
+            job_id: {"record": one["record"], "is_precise": one["is_precise"], "move_gain_s": one["move_gain_s"]}
+            for job_id, one in each.items()
+        }
+        return {**each[self._identity.job_id], "parts": parts}
+
+    def may_be_launched_by_a_trigger(self) -> bool:
+        """Return False: only a worker can launch an array."""
+        return False
+
+    def go_on(self, placement: Mapping[str, Any], *, has_ended: bool) -> None:
+        """Take over from a trigger; see :meth:`.JobInPool.go_on`. What has ended stays where it was."""
+        for job_id, record in placement.get("parts", {}).items():
+            self._store_of(job_id).save(PlacementRecord.from_json(record))
+
+    # -- cancelling
+
+    def interrupt(self) -> None:
+        """Make a call that waits for a cluster fail now. Safe in a signal handler."""
+        super().interrupt()
+        for part in self._parts:
+            part.interrupt()
+
+    @property
+    def may_have_it(self) -> list[str]:
+        """The clusters on which something of a part may wait or run, or may be on its way."""
+        found = [conn_id for part in self._cancelled_parts() for conn_id in part.may_have_it]
+        return list(dict.fromkeys((*self._pool.conn_ids, *found)))
+
+    def _cancelled_parts(self) -> list[PartInPool]:
+        plan = self._known_plan()
+        return self._parts or ([] if plan is None else self._parts_of(plan))
 
     def cancel(self) -> None:
         """
         Cancel all parts, wherever they are or may be; see :meth:`.JobInPool.cancel`.
 
-        :raises GpuClusterConnectionError: a cluster that is to have one has not answered.
+        :raises GpuClusterConnectionError: a cluster that may have one has not answered.
         """
-        plan = self._known_plan()
-        job_ids = [self._identity.job_id] if plan is None else plan.part_ids()
+        parts = self._cancelled_parts()
+        job_ids = [part.job_id for part in parts] or [self._identity.job_id]
         keys = dict.fromkeys(job_ids, self._identity.request_key)
         with GpuClusterHook(self._hook.gpu_cluster_conn_id) as anew:
-            _, failed = self._cancel(job_ids, anew, at=self.may_have_it, by=self._by, request_keys=keys)
-        planned = () if plan is None else [part.conn_id for part in plan.parts]
-        for conn_id in planned:
-            if conn_id in failed:
-                raise GpuClusterConnectionError(
-                    f"elements of array {self._identity.job_id} could not be cancelled on {conn_id}, where they may "
-                    f"wait or run: {failed[conn_id]}"
-                ) from failed[conn_id]
+            answers, failed = self._cancel(job_ids, anew, at=self.may_have_it, by=self._by, request_keys=keys)
+        for part in parts:
+            part.check_cancelled(answers, failed)
         self._tell_uncancelled(self._identity.job_id, failed)
 
     def cancel_forerunners(self, job_ids: Sequence[str], *, by: str) -> None:

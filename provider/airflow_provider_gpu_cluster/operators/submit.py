@@ -29,7 +29,6 @@ from airflow_provider_gpu_cluster.pools.placement_options import (
     check_spread,
     placement_options,
 )
-from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.pools.policy_function import PolicyFunction
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
@@ -66,9 +65,10 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
     from airflow_provider_gpu_cluster.jobs.submission import Submission
     from airflow_provider_gpu_cluster.operators.in_pool import JobInPool
-    from airflow_provider_gpu_cluster.pools.keeping import Keeper
+    from airflow_provider_gpu_cluster.pools.keeping import KeepsPlace
     from airflow_provider_gpu_cluster.pools.pool import Policy
     from airflow_provider_gpu_cluster.sources.parse import Written
+    from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
 UNREACHABLE_TIMEOUT = timedelta(hours=6)
 
@@ -164,7 +164,8 @@ class SubmitGpuJobOperator(BaseOperator):
     :param move_gain: in a pool, while the task waits for the job: a queued job is moved to another cluster if it is
         expected to start there sooner by this, as a timedelta or in seconds, and in less than half the time. None for
         never.
-    :param spread: in a pool: elements of an ``array`` may go to different clusters. False keeps them together.
+    :param spread: in a pool: elements of an ``array`` may go to different clusters, and what is on each fails over and
+        moves like a job. False keeps them together.
     :param wait_for_completion: wait until the job has ended, and fail if it has ended badly.
     :param deferrable: wait in Airflow's triggerer, which watches all jobs of a cluster over one connection, instead
         of on a worker; by default the value of ``[operators] default_deferrable``.
@@ -353,12 +354,13 @@ class SubmitGpuJobOperator(BaseOperator):
         """Launch the job, wait for it if asked to, and return its handle."""
         return self._launch_and_wait(context)
 
-    def _launch_and_wait(self, context: Context, *, on_worker: bool = False) -> dict[str, Any]:
+    def _launch_and_wait(self, context: Context, *, after: WatchEnd | None = None) -> dict[str, Any]:
         """
         Launch the job, or find it, and wait for it if asked to.
 
-        :param on_worker: whether a trigger could not do it.
+        :param after: what a trigger has said that could not do it.
         """
+        on_worker = after is not None
         staged = handle_of(self.job) if self._is_staged else None
         identity = self._identity(context, staged)
         hook = self._hook(staged)
@@ -377,7 +379,8 @@ class SubmitGpuJobOperator(BaseOperator):
                 return self._wait(context, hook, identity, handle)
             if self.wait_for_completion and self._in_pool is not None:
                 launch = self._request_for_trigger(identity, staged=staged is not None)
-                self._defer(context, job=handle.to_json(), pool=self._in_pool.argument(launch))
+                pool = self._in_pool.argument(launch)
+                self._defer(context, job=handle.to_json(), pool=pool, ended=_told_ends(after, handle))
         if self.wait_for_completion and self.deferrable:
             self._defer(context, job=handle.to_json())
         return handle.to_json()
@@ -428,10 +431,10 @@ class SubmitGpuJobOperator(BaseOperator):
             self._in_pool = self._job_in_pool(context, hook, identity, staged)
             if self._in_pool is not None:
                 has_ended = end.status is not None and end.status.final
-                self._in_pool.go_on(PlacementRecord.from_json(end.placement), has_ended=has_ended)
+                self._in_pool.go_on(end.placement, has_ended=has_ended)
             if end.status is None and end.error is None:
                 # The trigger could not launch it on another cluster.
-                return self._launch_and_wait(context, on_worker=True)
+                return self._launch_and_wait(context, after=end)
         if end.error is not None:
             raise end.error
         assert end.handle is not None
@@ -493,6 +496,8 @@ class SubmitGpuJobOperator(BaseOperator):
                 self._end_after_kill(context, hook, identity)
             finally:
                 self._interrupt = None
+                if self._in_pool is not None:
+                    self._in_pool.close()
 
     def _may_launch_from_trigger(self, context: Context) -> bool:
         if not (self.wait_for_completion and self.deferrable):
@@ -623,21 +628,30 @@ class SubmitGpuJobOperator(BaseOperator):
 
     def _wait(self, context: Context, hook: GpuClusterHook, identity: JobIdentity, handle: JobHandle) -> dict[str, Any]:
         """Wait for the job, from cluster to cluster of its pool."""
+        from airflow_provider_gpu_cluster.logs.array_log import memory_elsewhere
         from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere
 
         if self._in_pool is None:
-            return self._wait_there(context, hook, handle)
+            return self._wait_there(context, hook, handle, memory={})
+        memory: dict[str, Any] = {}
         while True:
             hook = self._in_pool.member(handle.gpu_cluster_conn_id)
             try:
-                return self._wait_there(context, hook, handle, keeper=self._in_pool.keeper)
+                return self._wait_there(context, hook, handle, memory=memory, keeper=self._in_pool.keeper)
             except JobWentElsewhere as went:
-                handle = went.submission.handle
+                before, handle = handle, went.submission.handle
+                memory = memory_elsewhere(memory, before, handle)
                 hook = self._in_pool.member(handle.gpu_cluster_conn_id)
                 self._tell_launch(context, hook, identity, went.submission, duration_s=0)
 
     def _wait_there(
-        self, context: Context, hook: GpuClusterHook, handle: JobHandle, *, keeper: Keeper | None = None
+        self,
+        context: Context,
+        hook: GpuClusterHook,
+        handle: JobHandle,
+        *,
+        memory: dict[str, Any],
+        keeper: KeepsPlace | None = None,
     ) -> dict[str, Any]:
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
         from airflow_provider_gpu_cluster.watch.notices import notices_of
@@ -651,14 +665,23 @@ class SubmitGpuJobOperator(BaseOperator):
             log=self.log,
         )
         watch = watch_of(
-            hook.cluster, handle, log=self.log, reader=reader, notices=notices, open_cluster=hook.cluster_of
+            hook.cluster,
+            handle,
+            log=self.log,
+            reader=reader,
+            memory=memory,
+            notices=notices,
+            open_cluster=hook.cluster_of,
         )
-        status = watch.wait(
-            pause=self._sleep,
-            longest_pause_s=self.poll_interval,
-            unreachable_timeout_s=seconds(self.unreachable_timeout),
-            keeper=keeper,
-        )
+        try:
+            status = watch.wait(
+                pause=self._sleep,
+                longest_pause_s=self.poll_interval,
+                unreachable_timeout_s=seconds(self.unreachable_timeout),
+                keeper=keeper,
+            )
+        finally:
+            memory.update(watch.memory)
         if self._in_pool is not None:
             self._in_pool.note_end()
         watch.end(status)
@@ -706,3 +729,13 @@ class SubmitGpuJobOperator(BaseOperator):
             return
         with GpuClusterHook(hook.gpu_cluster_conn_id) as anew:
             anew.cancel(identity.job_id, request_key=identity.request_key)
+
+
+def _told_ends(after: WatchEnd | None, handle: JobHandle) -> list[int]:
+    """Return the elements of an array of which a trigger has told the ends, and that are still where they were."""
+    from airflow_provider_gpu_cluster.logs.array_log import memory_elsewhere
+
+    if after is None or after.handle is None or after.handle.array_size != handle.array_size:
+        return []
+    ended: list[int] = memory_elsewhere(after.memory, after.handle, handle).get("ended", [])
+    return ended

@@ -92,6 +92,18 @@ class JobWentElsewhere(Exception):
         self.submission = submission
 
 
+class KeepsPlace(Protocol):
+    """Keeps the place of a job while a task waits for it, see :class:`Keeper`."""
+
+    def in_contact(self, member: PlaceMember, status: JobStatus) -> None:
+        """Do what is due while the cluster answers."""
+        ...
+
+    def out_of_reach(self) -> None:
+        """Do what is due while the cluster cannot be reached."""
+        ...
+
+
 class Keeper:
     """
     Keeps the place of one job. Its methods block, and are called from one thread at a time.
@@ -104,6 +116,8 @@ class Keeper:
     :param failover_after_s: for how long its cluster has to be out of reach before it is launched elsewhere, in
         seconds; None for never.
     :param by: in words, who asks, for the records of clusters.
+    :param here: where the task looks for the job, if that may be another cluster: one who has begun to move it may be
+        gone.
     """
 
     def __init__(
@@ -117,6 +131,7 @@ class Keeper:
         failover_after_s: float | None,
         by: str,
         log: Log,
+        here: str | None = None,
         now: Callable[[], ClockTimes] = moment,
     ) -> None:
         self._store = store
@@ -128,8 +143,7 @@ class Keeper:
         self._log = log
         self._now = now
         self._hold(record)
-        # Where the task looks for the job.
-        self._here = record.conn_id
+        self._here = record.conn_id if here is None else here
         self._told: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._telling: set[str] = set()
         self._tell_at = self._place_at = self._renew_at = self._move_at = -math.inf
@@ -149,6 +163,11 @@ class Keeper:
         begun = () if latest is None or latest.job_id != record.job_id else latest.may_have_it
         return list(dict.fromkeys((*record.may_have_it, *begun)))
 
+    @property
+    def every_s(self) -> float | None:
+        """How often the place is renewed, in seconds; None for a place that needs no renewal."""
+        return None if math.isinf(self._holding.every_s) else self._holding.every_s
+
     def _hold(self, record: PlacementRecord) -> None:
         self._holding = Holding(record, failover_after_s=self._failover_after_s, now=self._now())
 
@@ -157,11 +176,11 @@ class Keeper:
         now = self._now()
         if is_out_of_reach:
             self._holding.unreached(now)
-            return self._holding.may_fail_over(now)
+            return self._is_astray or self._holding.may_fail_over(now)
         if status is None or (status.final and not status.is_elsewhere):
             return False
         self._holding.note_orphan_timeout(status.orphan_timeout_s)
-        is_lost = status.is_elsewhere and now.steady >= self._place_at
+        is_lost = (status.is_elsewhere or self._is_astray) and now.steady >= self._place_at
         is_to_tell = bool(self.record.elsewhere) and (now.steady >= self._tell_at or not self._told.empty())
         return is_lost or is_to_tell or self._is_renewal_due(now) or self._may_move(status, now)
 
@@ -176,10 +195,15 @@ class Keeper:
         """
         self._holding.reached()
         with self._waiting_on():
-            if status.is_elsewhere:
+            if status.is_elsewhere or self._is_astray:
                 self._find(is_nowhere=status.final)
             elif not status.final:
                 self._keep(member, status)
+
+    @property
+    def _is_astray(self) -> bool:
+        """Whether the task looks for the job on another cluster than the one that was chosen last."""
+        return self.record.conn_id != self._here
 
     def _keep(self, member: PlaceMember, status: JobStatus) -> None:
         now = self._now()
@@ -201,8 +225,10 @@ class Keeper:
         """
         now = self._now()
         self._holding.unreached(now)
-        if self._holding.may_fail_over(now) and now.steady >= self._place_at:
-            with self._waiting_on():
+        with self._waiting_on():
+            if self._is_astray:
+                self._find()
+            elif self._holding.may_fail_over(now) and now.steady >= self._place_at:
                 self._fail_over(now)
 
     def _fail_over(self, now: ClockTimes) -> None:

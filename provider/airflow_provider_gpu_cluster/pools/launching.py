@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
     from airflow_provider_gpu_cluster.jobs.submission import LaunchArguments, Submission
     from airflow_provider_gpu_cluster.logs.job_log import Log
+    from airflow_provider_gpu_cluster.pools.choice import Choice
     from airflow_provider_gpu_cluster.pools.members import Members
     from airflow_provider_gpu_cluster.pools.offer import Offer
     from airflow_provider_gpu_cluster.pools.placement_record import PlacementStore
@@ -35,6 +36,7 @@ def placing_of(
     failover_after_s: float | None = None,
     check: Callable[[], None] = lambda: None,
     by: str = "",
+    choose_among: Callable[[Sequence[Offer]], Choice] | None = None,
 ) -> Placing[Cluster]:
     """
     Return what places a job in a pool, for one try of a task; needs nothing of Airflow's.
@@ -46,6 +48,7 @@ def placing_of(
     :param failover_after_s: see :class:`.JobToPlace`.
     :param check: raises an error when the task is to stop.
     :param by: who asks, in words.
+    :param choose_among: see :class:`.Placing`.
     """
     job = JobToPlace(job_id, arguments["request_key"], arguments["spec"].to_json(), failover_after_s, by)
     common: Any = {"store": store, "members": members, "log": log, "check": check}
@@ -69,7 +72,7 @@ def placing_of(
         carry_along(members, job_id, origin, target, record=arguments["record"], is_staged=False, log=log)
 
     offers = _asking(members, job_id, sources, arguments)
-    return Placing(pool, job, offers=offers, launch=launch, carry=carry, **common)
+    return Placing(pool, job, offers=offers, launch=launch, carry=carry, choose_among=choose_among, **common)
 
 
 def moves_of(

@@ -22,6 +22,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_gpu_cluster.exceptions import CannotCarryError, GpuClusterError
 from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import FREE_NOW
+from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.pools.choice import BUILD_S, TYPICAL_BYTES_PER_S, choose, long_text, whole_wait_s
 from airflow_provider_gpu_cluster.pools.keeping import WorkerNeeded
 from airflow_provider_gpu_cluster.pools.move import Move
@@ -226,8 +227,10 @@ class Moves:
         now = self._wall()
         if record.conn_id is None or record.moves >= MOST_MOVES:
             return None
-        if status.elements and status.recovered:
-            # What the elements of an array have saved is not brought along.
+        if any(state is not JobState.QUEUED for state, _ in status.elements) or (
+            status.elements and status.attempt > 1
+        ):
+            # What the elements of an array have done is not brought along.
             return None
         if self._seen_at is not None and now - self._seen_at < APART_S:
             return None

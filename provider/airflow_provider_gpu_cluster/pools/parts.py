@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.gpu_run.protocol import array_status
 from airflow_provider_gpu_cluster.jobs.array import listed
 from airflow_provider_gpu_cluster.jobs.handle import ArrayPart, JobHandle
 from airflow_provider_gpu_cluster.jobs.resubmission import resubmit_request
-from airflow_provider_gpu_cluster.jobs.status import JobStatus
+from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
+from airflow_provider_gpu_cluster.pools.following import current_handle
 from airflow_provider_gpu_cluster.transfer.download import CollectedFile
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.sinks import Sink
 
 OpenCluster = Callable[[str], "Cluster"]
+_Value = TypeVar("_Value", int, float, str)
 
 
 def status_of(handle: JobHandle, open_cluster: OpenCluster, *, tail_bytes: int = 0) -> JobStatus:
@@ -49,6 +51,35 @@ def statuses_of_elements(handle: JobHandle, open_cluster: OpenCluster) -> list[J
     ]
 
 
+def standing_of(array_id: str, elements: Sequence[JobStatus], *, moved_to: str | None = None) -> JobStatus:
+    """
+    Return how an array stands on its cluster, for one who keeps its place: from the statuses of its elements.
+
+    It is elsewhere if one of its elements says so, whatever the others have come to.
+
+    :param moved_to: the cluster that has it instead, if its own one was told so.
+    """
+    states = {element.state for element in elements}
+    goes_on = (state for state in (JobState.RUNNING, JobState.UNKNOWN, JobState.QUEUED) if state in states)
+    ended = next((state for state in states if state is not JobState.SUCCEEDED), JobState.SUCCEEDED)
+    return JobStatus(
+        array_id,
+        next(goes_on, ended),
+        attempt=max((element.attempt for element in elements), default=0),
+        orphan_timeout_s=_least(element.orphan_timeout_s for element in elements),
+        submitted_at=_least(element.submitted_at for element in elements),
+        queue_place=_least(element.queue_place for element in elements),
+        expected_start=_least(element.expected_start for element in elements),
+        placement=next((element.placement for element in elements if element.placement is not None), None),
+        moved_to=moved_to,
+        elements=tuple((element.state, element.reason) for element in elements),
+    )
+
+
+def _least(values: Iterable[_Value | None]) -> _Value | None:
+    return min((value for value in values if value is not None), default=None)
+
+
 def cancel(handle: JobHandle, open_cluster: OpenCluster, *, requested_by: str, wait_s: float = 0) -> JobStatus:
     """
     Cancel all parts that can be reached.
@@ -58,14 +89,17 @@ def cancel(handle: JobHandle, open_cluster: OpenCluster, *, requested_by: str, w
     :raises GpuClusterConnectionError: one could not be reached; the others were cancelled.
     """
     unreached: GpuClusterConnectionError | None = None
-    for part in handle.arrays:
+    arrays = []
+    for array in handle.arrays:
         try:
-            open_cluster(part.gpu_cluster_conn_id).cancel([part.job_id], requested_by=requested_by, wait_s=wait_s)
+            array = current_handle(array, open_cluster)
+            open_cluster(array.gpu_cluster_conn_id).cancel([array.job_id], requested_by=requested_by, wait_s=wait_s)
         except GpuClusterConnectionError as error:
             unreached = unreached or error
+        arrays.append(array)
     if unreached is not None:
         raise unreached
-    return status_of(handle, open_cluster)
+    return status_of(handle.with_arrays(arrays), open_cluster)
 
 
 def resubmit(
@@ -114,6 +148,7 @@ def as_one(handle: JobHandle, submissions: Sequence[Submission]) -> Submission:
         replace(status, attempt=attempt),
         any(one.created for one in submissions),
         sum(one.launched for one in submissions),
+        tuple((str(one.status.state), one.status.attempt) for one in submissions),
     )
 
 

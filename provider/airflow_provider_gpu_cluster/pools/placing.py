@@ -307,7 +307,8 @@ class Placing(Generic[_Member]):
         except GpuClusterConnectionError:
             raise
         except GpuClusterError as error:
-            if not self._refused:
+            if not self._refused or any(offer.answered and offer.fits for offer in own):
+                # It says more than that they have refused it.
                 raise
             raise refusal_of(self._refused.values(), own) from error
         self._log.info(f"GPU job goes to {choice.offer.conn_id}\n{table_of(choice)}")

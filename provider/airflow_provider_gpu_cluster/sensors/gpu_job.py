@@ -15,7 +15,6 @@ from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError, GpuClusterError, GpuJobError
 from airflow_provider_gpu_cluster.hooks.airflow_outage import outlast
-from airflow_provider_gpu_cluster.hooks.current_handle import next_handle
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.identity import identity_of, reader_of
@@ -23,6 +22,7 @@ from airflow_provider_gpu_cluster.jobs.notify import checked_notify
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
 from airflow_provider_gpu_cluster.jobs.rendered import is_open
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
+from airflow_provider_gpu_cluster.pools.following import current_handle, next_handle
 from airflow_provider_gpu_cluster.pools.placement_options import check_placement
 from airflow_provider_gpu_cluster.tasks.arguments import naming_arguments, naming_task
 from airflow_provider_gpu_cluster.tasks.asking import check_asks_often_enough
@@ -268,6 +268,7 @@ class GpuJobSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Check the job once."""
+        from airflow_provider_gpu_cluster.logs.array_log import memory_elsewhere
         from airflow_provider_gpu_cluster.watch.job_or_array import watch_of
         from airflow_provider_gpu_cluster.watch.notices import notices_of
 
@@ -307,17 +308,33 @@ class GpuJobSensor(BaseSensorOperator):
         finally:
             self._remember(context, handle, reader, watch.memory)
         check_asks_often_enough("poke_interval", self.poke_interval, status.orphan_timeout_s)
-        after = next_handle(handle, status, GpuClusterHook)
+        after = self._after_move(handle, status)
         if after is not None:
-            self.log.info("GPU job is on another cluster now", job_id=after.job_id, cluster=after.gpu_cluster_conn_id)
+            cluster = ", ".join(after.conn_ids)
+            self.log.info("GPU job is on another cluster now", job_id=after.job_id, cluster=cluster)
             # It has shown nothing of the output there yet.
-            self._remember(context, after, reader, {name: memory[name] for name in (_TOLD_IN_TRY,)})
+            left = memory_elsewhere(watch.memory, handle, after)
+            self._remember(context, after, reader, {**left, _TOLD_IN_TRY: memory[_TOLD_IN_TRY]})
             return False
         if not status.final or status.is_elsewhere:
             return False
         with self._noting_a_bad_end(context, status):
             watch.end(status)
         return PokeReturnValue(True, result_of(handle, status))
+
+    def _after_move(self, handle: JobHandle, status: JobStatus) -> JobHandle | None:
+        """Return where the job is if it went elsewhere since; None if it did not, as far as is known."""
+        if handle.array_size is None:
+            return next_handle(handle, status, GpuClusterHook)
+        if not status.is_elsewhere:
+            return None
+        assert self._hook is not None
+        try:
+            # An element does not know where its array went.
+            after = current_handle(handle, self._hook.cluster_of)
+        except GpuClusterConnectionError:
+            return None
+        return after if after != handle else None
 
     @contextmanager
     def _noting_a_bad_end(self, context: Context, status: JobStatus | None) -> Iterator[None]:
@@ -363,6 +380,7 @@ class GpuJobSensor(BaseSensorOperator):
         if handle.parts:
             from airflow_provider_gpu_cluster.pools import parts
 
+            handle = current_handle(handle, hook.cluster_of)
             submission = parts.resubmit(handle, hook.cluster_of, request_key=request_key, env=env, array=array)
         else:
             request = resubmit_request(

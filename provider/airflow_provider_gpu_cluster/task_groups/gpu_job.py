@@ -134,7 +134,7 @@ class GpuJobTaskGroup(TaskGroup):
             group_display_name=group_display_name,
         )
         submit_waits = any(job.get(name) is not None for name in _IN_A_POOL)
-        waiting = {
+        waiting: dict[str, Any] = {
             "deferrable": deferrable,
             "get_logs": get_logs,
             "unreachable_timeout": unreachable_timeout,

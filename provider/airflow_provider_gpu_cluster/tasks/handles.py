@@ -13,10 +13,10 @@ from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_gpu_cluster.exceptions import InvalidJobError
-from airflow_provider_gpu_cluster.hooks.current_handle import followed
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle, checked_job_id
 from airflow_provider_gpu_cluster.jobs.parameter_checks import connection_ids
+from airflow_provider_gpu_cluster.pools.following import followed
 from airflow_provider_gpu_cluster.tasks.job_notes import (
     HANDLE_XCOM_KEY,
     LAUNCH_XCOM_KEY,
@@ -125,6 +125,11 @@ def at_its_cluster(
     :return: the hook of the cluster, the job's handle there, and its status.
     """
     with contextlib.ExitStack() as hooks:
+        if handle.parts:
+            hook = hooks.enter_context(hook_for(handle, gpu_cluster_conn_id))
+            # The hook finds each part where it is.
+            yield hook, handle, hook.status(handle)
+            return
         opened = {handle.gpu_cluster_conn_id: hooks.enter_context(hook_for(handle, gpu_cluster_conn_id))}
 
         def hook_of(conn_id: str) -> GpuClusterHook:

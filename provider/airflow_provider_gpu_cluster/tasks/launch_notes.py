@@ -55,6 +55,8 @@ def launch_note(submission: Submission, *, spec: Spec, record: Asker, masks: Mas
         "attempt": status.attempt,
         "request": asked,
     }
+    for part, (state, attempt) in zip(note.get("parts", ()), submission.parts, strict=False):
+        part.update(state=str(state), attempt=attempt)
     # What Airflow masks in the task's log.
     return cast("dict[str, Any]", redact(note))
 

@@ -26,6 +26,8 @@ class ArrayFollower:
     Follows an array as :class:`.JobFollower` follows a job, with the same parameters.
 
     :param watcher_of: returns the watcher of a connection, for an array on several clusters.
+    :param memory: what the log of an earlier follower of this array remembers.
+    :param observe: called with each event and the index of its element, for one who keeps the array's place.
     """
 
     def __init__(
@@ -36,8 +38,11 @@ class ArrayFollower:
         watcher_of: Callable[[str], Watcher],
         log: Log,
         ti: Any,
+        memory: dict[str, Any] | None = None,
+        observe: Callable[..., object] | None = None,
         **how: Any,
     ) -> None:
+        self._memory = memory
         self._handle = handle
         self._watcher = watcher
         self._log = log
@@ -53,6 +58,7 @@ class ArrayFollower:
                 watcher_of(element.gpu_cluster_conn_id) if handle.parts else watcher,
                 log=log,
                 ti=ti,
+                observe=None if observe is None else functools.partial(observe, index=index),
                 **how,
             )
             for index, element in enumerate(handle.elements)
@@ -81,6 +87,11 @@ class ArrayFollower:
         reader = next((end.reader for end in ends if end.reader is not None), None)
         return WatchEnd(self._handle, self._status, reader=reader, memory=self.log.memory)
 
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What its log remembers."""
+        return (self._memory or {}) if self._array_log is None else self._array_log.memory
+
     def tell_success(self) -> None:
         """Log that all elements have succeeded."""
         assert self._status is not None
@@ -93,7 +104,7 @@ class ArrayFollower:
         """The array's log. Made at the first event, because only then the watcher knows the cluster's name."""
         if self._array_log is None:
             name = ", ".join(self._handle.conn_ids) if self._handle.parts else self._watcher.name
-            self._array_log = ArrayLog(self._log, self._handle, cluster=name)
+            self._array_log = ArrayLog(self._log, self._handle, cluster=name, memory=self._memory)
         return self._array_log
 
     def take(self) -> None:

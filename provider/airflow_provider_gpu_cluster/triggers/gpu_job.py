@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
     from airflow_provider_gpu_cluster.triggers.job_follower import JobFollower
     from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
+    from airflow_provider_gpu_cluster.triggers.pool_array import PoolArray
     from airflow_provider_gpu_cluster.triggers.pool_job import PoolArgument, PoolJob
     from airflow_provider_gpu_cluster.watch.end import WatchEnd
     from airflow_provider_gpu_cluster.watch.notices import Notices
@@ -83,6 +84,7 @@ class GpuJobTrigger(BaseTrigger):
     :param notify: when people are to be told about the job, see :func:`.notify_when`; None for never.
     :param notifier: path and arguments of the notifier that tells them.
     :param pool: of a job in a pool of clusters: what a :class:`.PoolArgument` has.
+    :param ended: of an array: indexes of the elements whose ends the task's log has told already.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class GpuJobTrigger(BaseTrigger):
         notify: NotifyWhen | None = None,
         notifier: Sequence[Any] | None = None,
         pool: PoolArgument | None = None,
+        ended: Sequence[int] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job = job
@@ -120,7 +123,9 @@ class GpuJobTrigger(BaseTrigger):
         self.notify = notify
         self.notifier = notifier
         self.pool = pool
-        self._pool_job: PoolJob | None = None
+        self.ended = list(ended)
+        self._follower: JobFollower | ArrayFollower | None = None
+        self._pool_job: PoolJob | PoolArray | None = None
         self._launcher: JobLauncher | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -145,6 +150,8 @@ class GpuJobTrigger(BaseTrigger):
             arguments.update(notify=self.notify, notifier=self.notifier)
         if self.pool is not None:
             arguments.update(pool=self.pool)
+        if self.ended:
+            arguments.update(ended=self.ended)
         return f"{__name__}.GpuJobTrigger", arguments
 
     def __repr__(self) -> str:
@@ -188,10 +195,12 @@ class GpuJobTrigger(BaseTrigger):
 
     def _ended(self) -> WatchEnd:
         """Return what there is to say of a job that is not watched to its end."""
+        from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
+        memory = self._follower.memory if isinstance(self._follower, ArrayFollower) else {}
         try:
-            return WatchEnd(handle_of(self.job))
+            return WatchEnd(handle_of(self.job), memory=memory)
         except InvalidJobError:
             return WatchEnd(job_id=self._job_to_launch)
 
@@ -201,16 +210,19 @@ class GpuJobTrigger(BaseTrigger):
 
         :raises WorkerNeeded: only a worker can launch it on another one.
         """
+        from airflow_provider_gpu_cluster.logs.array_log import memory_elsewhere
+        from airflow_provider_gpu_cluster.triggers.array_follower import ArrayFollower
         from airflow_provider_gpu_cluster.triggers.job_or_array import follower_of
         from airflow_provider_gpu_cluster.triggers.place_keeping import Trail, first_of
         from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
         from airflow_provider_gpu_cluster.watch.end import WatchEnd
 
+        memory: dict[str, Any] = {"ended": self.ended}
         while True:
             watcher = self._watcher()
             pool_job = self._pool_job_of(handle.job_id)
             keeping = Trail(handle) if pool_job is None else await pool_job.keeping(handle)
-            follower = follower_of(
+            self._follower = follower = follower_of(
                 handle,
                 watcher,
                 watcher_of=watcher_of,
@@ -221,30 +233,38 @@ class GpuJobTrigger(BaseTrigger):
                 unreachable_timeout_s=self.unreachable_timeout,
                 notices=self._notices(handle, watcher),
                 observe=keeping.take,
+                memory=memory,
             )
             end = await first_of(follower, keeping)
             if isinstance(end, WatchEnd):
                 return end, follower
+            if isinstance(follower, ArrayFollower):
+                memory = memory_elsewhere(follower.memory, handle, end.handle)
             handle = end.handle
             self.job, self.gpu_cluster_conn_id = handle.to_json(), None
-            self.log.info("GPU job is on another cluster now", job_id=handle.job_id, cluster=handle.gpu_cluster_conn_id)
+            event = "GPU job is on another cluster now"
+            self.log.info(event, job_id=handle.job_id, cluster=", ".join(handle.conn_ids))
             await self._publish(handle, self._launch_note(end))
 
-    def _pool_job_of(self, job_id: str) -> PoolJob | None:
+    def _pool_job_of(self, job_id: str) -> PoolJob | PoolArray | None:
         """Return what sees to a job of a pool; None if there is only one cluster."""
         if self.pool is None:
             return None
         if self._pool_job is None:
+            from airflow_provider_gpu_cluster.triggers.pool_array import PoolArray
             from airflow_provider_gpu_cluster.triggers.pool_job import PoolJob
 
-            patience_s = self.unreachable_timeout
-            self._pool_job = PoolJob(job_id, self.pool, self._ti, log=self.log, unreachable_timeout_s=patience_s)
+            how: Any = {"log": self.log, "unreachable_timeout_s": self.unreachable_timeout}
+            is_spread = "parts" in self.pool
+            self._pool_job = (
+                PoolArray(self.pool, self._ti, **how) if is_spread else PoolJob(job_id, self.pool, self._ti, **how)
+            )
         return self._pool_job
 
     async def _resume(self, end: WatchEnd, began: float) -> TriggerEvent:
         """Return the event that makes a worker continue the task, as soon as Airflow allows that."""
-        if self._pool_job is not None and (record := await self._pool_job.record()) is not None:
-            end = replace(end, placement=record.to_json())
+        if self._pool_job is not None:
+            end = replace(end, placement=await self._pool_job.placement())
         was_on_worker = self.job_from is None and self._ti is not None
         if was_on_worker:
             await asyncio.sleep(began + shortest_absence_s() - time.monotonic())
@@ -324,22 +344,28 @@ class GpuJobTrigger(BaseTrigger):
         assert pool_job is not None
         assert pool is not None
 
-        async def ask(conn_id: str) -> JobStatus:
-            return await asyncio.wrap_future(
-                watcher_of(conn_id).cancel(job_id, requested_by=by, request_key=pool["key"])
-            )
+        async def ask(conn_id: str, part: str) -> JobStatus:
+            return await asyncio.wrap_future(watcher_of(conn_id).cancel(part, requested_by=by, request_key=pool["key"]))
 
-        chosen = None if self.job is None else handle_of(self.job).gpu_cluster_conn_id
-        conn_ids = [chosen] if chosen is not None else []
-        conn_ids += [conn_id for conn_id in await pool_job.cancelled_at() if conn_id != chosen]
-        answers = await asyncio.gather(*map(ask, conn_ids), return_exceptions=True)
-        failed = {conn_id: one for conn_id, one in zip(conn_ids, answers, strict=True) if isinstance(one, Exception)}
-        await pool_job.check_cancelled([one for one in answers if not isinstance(one, BaseException)], failed)
-        for conn_id, error in failed.items():
+        arrays = () if self.job is None else handle_of(self.job).arrays
+        chosen = [(array.gpu_cluster_conn_id, array.job_id) for array in arrays]
+        places = list(dict.fromkeys([*chosen, *await pool_job.cancelled_at()]))
+        answers = await asyncio.gather(*(ask(*place) for place in places), return_exceptions=True)
+        failed = {place: one for place, one in zip(places, answers, strict=True) if isinstance(one, Exception)}
+        for part in dict.fromkeys(part for _, part in places):
+            told = [
+                one
+                for place, one in zip(places, answers, strict=True)
+                if place[1] == part and not isinstance(one, BaseException)
+            ]
+            silent = {place[0]: error for place, error in failed.items() if place[1] == part}
+            await pool_job.part(part).check_cancelled(told, silent)
+        for (conn_id, part), error in failed.items():
             event = "GPU job could not be cancelled on a cluster where it may have been"
-            self.log.warning(event, job_id=job_id, cluster=conn_id, error=str(error))
+            self.log.warning(event, job_id=part, cluster=conn_id, error=str(error))
         event = "GPU job is being cancelled, because a user ended the task"
-        self.log.info(event, job_id=job_id, clusters=[conn_id for conn_id in conn_ids if conn_id not in failed])
+        clusters = list(dict.fromkeys(place[0] for place in places if place not in failed))
+        self.log.info(event, job_id=job_id, clusters=clusters)
 
     @property
     def _ti(self) -> Any:
@@ -392,6 +418,9 @@ class GpuJobTrigger(BaseTrigger):
     async def _launch(self, request: SubmitRequest) -> Submission:
         pool_job = self._pool_job_of(request["job_id"])
         if pool_job is not None:
+            from airflow_provider_gpu_cluster.triggers.pool_job import PoolJob
+
+            assert isinstance(pool_job, PoolJob)
             return await pool_job.begin()
         from airflow_provider_gpu_cluster.triggers.launcher import JobLauncher
 

@@ -12,13 +12,19 @@ from airflow_provider_gpu_cluster.watch.watcher import Watcher
 
 
 def follower_of(
-    handle: JobHandle, watcher: Watcher, *, watcher_of: Callable[[str], Watcher], **how: Any
+    handle: JobHandle,
+    watcher: Watcher,
+    *,
+    watcher_of: Callable[[str], Watcher],
+    memory: dict[str, Any] | None = None,
+    **how: Any,
 ) -> JobFollower | ArrayFollower:
     """
     Return the follower of a job or an array; see :class:`.JobFollower` for the parameters.
 
     :param watcher_of: returns the watcher of a connection, for an array on several clusters.
+    :param memory: what the log of an earlier follower of an array remembers.
     """
     if handle.array_size is None:
         return JobFollower(handle, watcher, **how)
-    return ArrayFollower(handle, watcher, watcher_of=watcher_of, **how)
+    return ArrayFollower(handle, watcher, watcher_of=watcher_of, memory=memory, **how)

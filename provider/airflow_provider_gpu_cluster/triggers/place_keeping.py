@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from airflow_provider_gpu_cluster.hooks.current_handle import next_handle
+from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobStatus
 from airflow_provider_gpu_cluster.jobs.submission import Submission
-from airflow_provider_gpu_cluster.pools.keeping import JobWentElsewhere, Keeper, PlaceMember
+from airflow_provider_gpu_cluster.pools.following import current_handle, next_handle
+from airflow_provider_gpu_cluster.pools.keeping import PLACE_EVERY_S, JobWentElsewhere, Keeper, PlaceMember
+from airflow_provider_gpu_cluster.pools.parts import standing_of
 from airflow_provider_gpu_cluster.watch.end import WatchEnd
 from airflow_provider_gpu_cluster.watch.events import Failure, Outage, WatchEvent
 
@@ -49,8 +51,8 @@ async def _run(threads: ThreadPoolExecutor, work: Callable[..., _Result], *argum
 class Keeping(Protocol):
     """Sees where a job is while its output is followed on one cluster."""
 
-    def take(self, event: WatchEvent) -> None:
-        """Note what the watcher of the cluster has reported."""
+    def take(self, event: WatchEvent, index: int | None = None) -> None:
+        """Note what the watcher of the cluster has reported, for an array of which element."""
         ...
 
     async def until_elsewhere(self) -> Submission:
@@ -102,18 +104,35 @@ class Trail:
         self._handle = handle
         self._moved: asyncio.Future[JobStatus] = asyncio.get_running_loop().create_future()
 
-    def take(self, event: WatchEvent) -> None:
-        """Note what the watcher of the cluster has reported."""
+    def take(self, event: WatchEvent, index: int | None = None) -> None:
+        """
+        Note what the watcher of the cluster has reported.
+
+        :param index: of the element that it is about, for an array.
+        """
         if not isinstance(event, JobStatus) or self._moved.done():
             return
-        if event.moved_to not in (None, self._handle.gpu_cluster_conn_id):
+        is_elsewhere = event.moved_to not in (None, self._handle.gpu_cluster_conn_id)
+        if is_elsewhere or (index is not None and event.is_elsewhere):
             self._moved.set_result(event)
 
     async def until_elsewhere(self) -> Submission:
         """Return when the cluster says that another one has the job."""
         status = await self._moved
-        handle = await in_thread(next_handle, self._handle, status, GpuClusterHook)
-        return Submission(handle or self._handle, status, created=False)
+        while (handle := await in_thread(self._now, status)) == self._handle:
+            # It is on its way.
+            await asyncio.sleep(PLACE_EVERY_S)
+        return Submission(handle, status, created=False)
+
+    def _now(self, status: JobStatus) -> JobHandle:
+        if self._handle.array_size is None:
+            return next_handle(self._handle, status, GpuClusterHook) or self._handle
+        # An element does not know where its array went.
+        with GpuClusterHook(self._handle.gpu_cluster_conn_id) as hook:
+            try:
+                return current_handle(self._handle, hook.cluster_of)
+            except GpuClusterConnectionError:
+                return self._handle
 
     async def rest(self) -> Submission | None:
         """Return None: nothing is done here for the job."""
@@ -126,23 +145,37 @@ class PlaceKeeping:
 
     :param keeper: keeps the place.
     :param member: the cluster on which the job is now.
+    :param handle: the job there.
     """
 
-    def __init__(self, keeper: Keeper, member: PlaceMember) -> None:
+    def __init__(self, keeper: Keeper, member: PlaceMember, handle: JobHandle) -> None:
         self._keeper = keeper
         self._member = member
-        self._status: JobStatus | None = None
+        self._handle = handle
+        self._statuses: dict[int | None, JobStatus] = {}
         self._is_out = False
         self._news = asyncio.Event()
         self._work: asyncio.Future[None] | None = None
 
-    def take(self, event: WatchEvent) -> None:
-        """Note what the watcher of the cluster has reported."""
+    def take(self, event: WatchEvent, index: int | None = None) -> None:
+        """
+        Note what the watcher of the cluster has reported.
+
+        :param index: of the element that it is about, for an array.
+        """
         self._is_out = isinstance(event, Outage)
         if isinstance(event, JobStatus):
-            self._status = event
+            self._statuses[index] = event
         if isinstance(event, (JobStatus, Outage, Failure)):
             self._news.set()
+
+    def _status(self) -> JobStatus | None:
+        """Return how the job stands, once that is known."""
+        if self._handle.array_size is None or None in self._statuses:
+            return self._statuses.get(None)
+        if len(self._statuses) < self._handle.array_size:
+            return None
+        return standing_of(self._handle.job_id, list(self._statuses.values()))
 
     async def until_elsewhere(self) -> Submission:
         """
@@ -151,14 +184,18 @@ class PlaceKeeping:
         :raises WorkerNeeded: only a worker can go on.
         """
         while True:
-            await self._wait_for_news()
-            if self._keeper.is_due(self._status, is_out_of_reach=self._is_out):
-                self._work = asyncio.ensure_future(in_thread(self._do))
-                try:
-                    # What has begun goes on if the follower has ended meanwhile, see rest().
-                    await asyncio.shield(self._work)
-                except JobWentElsewhere as went:
-                    return went.submission
+            if self._work is None:
+                await self._wait_for_news()
+                status, is_out = self._status(), self._is_out
+                if not self._keeper.is_due(status, is_out_of_reach=is_out):
+                    continue
+                self._work = asyncio.ensure_future(in_thread(self._do, status, is_out))
+            try:
+                # What has begun goes on if the follower has ended meanwhile, see rest().
+                await asyncio.shield(self._work)
+            except JobWentElsewhere as went:
+                return went.submission
+            self._work = None
 
     async def _wait_for_news(self) -> None:
         # Before Python 3.12, asyncio.wait_for may swallow a cancellation when the news come, and go on.
@@ -183,8 +220,13 @@ class PlaceKeeping:
             return went.submission
         return None
 
-    def _do(self) -> None:
-        if self._is_out:
+    async def settled(self) -> None:
+        """Wait for what was begun, whatever comes of it."""
+        if self._work is not None:
+            await asyncio.wait({self._work})
+
+    def _do(self, status: JobStatus | None, is_out: bool) -> None:
+        if is_out:
             self._keeper.out_of_reach()
-        elif self._status is not None:
-            self._keeper.in_contact(self._member, self._status)
+        elif status is not None:
+            self._keeper.in_contact(self._member, status)

@@ -19,12 +19,15 @@ from airflow_provider_gpu_cluster.pools.offer import Member, Offer
 from airflow_provider_gpu_cluster.pools.placement_record import PlacementRecord
 from airflow_provider_gpu_cluster.pools.placing import JobToPlace, Placing
 from airflow_provider_gpu_cluster.pools.pool import SOONEST, Pool
+from airflow_provider_gpu_cluster.pools.stores import PLACEMENT_KEY
 from airflow_provider_gpu_cluster.triggers.place_keeping import PlaceKeeping, in_placing_thread, in_thread
 from airflow_provider_gpu_cluster.triggers.placement_store import TriggerStore
 from airflow_provider_gpu_cluster.triggers.watched_member import WatchedMember
 from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 
 if TYPE_CHECKING:
+    from typing_extensions import NotRequired
+
     from airflow_provider_gpu_cluster.gpu_run.protocol.appraisal import JobToAppraise
     from airflow_provider_gpu_cluster.gpu_run.protocol.placement import Placement
     from airflow_provider_gpu_cluster.gpu_run.protocol.requests import SubmitRequest
@@ -48,6 +51,7 @@ class PoolArgument(TypedDict):
     :param launch: the request to launch it elsewhere; None if only a worker can do that.
     :param record: what the worker knew of where it is.
     :param is_precise: whether that was all that there was to know.
+    :param parts: of an array on several clusters, by the job id of each part: what differs from the above.
     """
 
     members: list[tuple[str, float, float | None]]
@@ -59,6 +63,7 @@ class PoolArgument(TypedDict):
     launch: SubmitRequest | None
     record: dict[str, Any] | None
     is_precise: bool
+    parts: NotRequired[dict[str, dict[str, Any]]]
 
 
 _answers = SharedAnswers(lambda conn_id, request: watcher_of(conn_id).call("appraise", request))
@@ -73,15 +78,25 @@ class PoolJob:
     :param ti: the task instance; None in ``dag.test()``.
     :param log: the task's log.
     :param unreachable_timeout_s: how long to wait for clusters that may have the job, in seconds.
+    :param key: of the record of where it is.
     """
 
-    def __init__(self, job_id: str, argument: PoolArgument, ti: Any, *, log: Log, unreachable_timeout_s: float) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        argument: PoolArgument,
+        ti: Any,
+        *,
+        log: Log,
+        unreachable_timeout_s: float,
+        key: str = PLACEMENT_KEY,
+    ) -> None:
         self._patience_s = unreachable_timeout_s
         self._job_id = job_id
         self._argument = argument
         given = argument["record"]
         known = None if given is None else PlacementRecord.from_json(given)
-        self._store = TriggerStore(ti, known, is_precise=argument["is_precise"])
+        self._store = TriggerStore(ti, known, is_precise=argument["is_precise"], key=key)
         self._log = log
         members = tuple(Member(*member) for member in argument["members"])
         self._pool = Pool(members, argument["policy"])
@@ -120,16 +135,24 @@ class PoolJob:
     async def keeping(self, handle: JobHandle) -> PlaceKeeping:
         """Return what keeps the job's place on the cluster where it is now."""
         if self._keeper is None:
-            self._keeper = self._make_keeper(await in_thread(self._known_record))
-        return PlaceKeeping(self._keeper, self._members(handle.gpu_cluster_conn_id))
+            record = await in_thread(self._known_record)
+            self._keeper = self._make_keeper(record, here=handle.gpu_cluster_conn_id)
+        return PlaceKeeping(self._keeper, self._members(handle.gpu_cluster_conn_id), handle)
 
-    async def cancelled_at(self) -> list[str]:
-        """Return the clusters on which something of the job may wait or run, or may be on its way."""
+    async def cancelled_at(self) -> list[tuple[str, str]]:
+        """
+        Return the clusters on which something of the job may wait or run, or may be on its way: the connection of each,
+        and the id under which it has it.
+        """
         stored = await self._known()
         if self._keeper is not None:
-            return self._keeper.may_have_it
+            return [(conn_id, self._job_id) for conn_id in self._keeper.may_have_it]
         known = () if stored is None else (*stored.members, *stored.elsewhere)
-        return list(dict.fromkeys((*self._pool.conn_ids, *known)))
+        return [(conn_id, self._job_id) for conn_id in dict.fromkeys((*self._pool.conn_ids, *known))]
+
+    def part(self, job_id: str) -> PoolJob:
+        """Return this, of which there is only one."""
+        return self
 
     async def check_cancelled(self, answers: Sequence[JobStatus], failed: Mapping[str, Exception]) -> None:
         """
@@ -155,9 +178,10 @@ class PoolJob:
         stored = await in_thread(self._store.load)
         return stored if stored is not None and stored.job_id == self._job_id else None
 
-    async def record(self) -> PlacementRecord | None:
-        """Return where the job is, if that is known: with what was begun and is left to a worker."""
-        return await in_thread(self._store.load)
+    async def placement(self) -> dict[str, Any] | None:
+        """Return where the job is, if that is known, as plain JSON: with what was begun and is left to a worker."""
+        record = await in_thread(self._store.load)
+        return None if record is None else record.to_json()
 
     def stop(self) -> None:
         """Launch nothing any more."""
@@ -168,7 +192,7 @@ class PoolJob:
         assert record is not None
         return record
 
-    def _make_keeper(self, record: PlacementRecord) -> Keeper:
+    def _make_keeper(self, record: PlacementRecord, *, here: str | None = None) -> Keeper:
         return Keeper(
             record,
             self._store,
@@ -178,6 +202,7 @@ class PoolJob:
             failover_after_s=self._argument["failover_after_s"],
             by=_BY,
             log=self._log,
+            here=here,
         )
 
     def _moves(self) -> Moves | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterConnectionError
+from airflow_provider_gpu_cluster.gpu_run.protocol.placement import FENCED_OFF
 from airflow_provider_gpu_cluster.jobs.handle import JobHandle
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.logs.array_log import ArrayLog
 from airflow_provider_gpu_cluster.logs.job_log import Log
 from airflow_provider_gpu_cluster.logs.relay import LogChunk
 from airflow_provider_gpu_cluster.logs.remembered_relay import RememberedRelay
-from airflow_provider_gpu_cluster.pools.parts import status_of
+from airflow_provider_gpu_cluster.pools.following import current_handle
+from airflow_provider_gpu_cluster.pools.parts import standing_of, status_of
 from airflow_provider_gpu_cluster.watch.watch import RETRY_FOR_S, TAIL_BYTES, Watch
 
 if TYPE_CHECKING:
@@ -44,9 +47,8 @@ class ArrayWatch(Watch):
         super().__init__(cluster, handle, reader=reader, notices=notices)
         self._clusters = {handle.gpu_cluster_conn_id: self._cluster}
         if handle.parts and open_cluster is not None:
-            self._clusters = {
-                conn_id: open_cluster(conn_id).retrying_for(RETRY_FOR_S) for conn_id in dict.fromkeys(handle.conn_ids)
-            }
+            self._clusters = {conn_id: open_cluster(conn_id).retrying_for(RETRY_FOR_S) for conn_id in handle.conn_ids}
+        self._open_cluster = open_cluster
         self._conn_ids = {element.job_id: element.gpu_cluster_conn_id for element in handle.elements}
         self._unreached = 0
         name = ", ".join(one.settings.name for one in self._clusters.values())
@@ -91,10 +93,23 @@ class ArrayWatch(Watch):
             if unreached is not None:
                 raise unreached
             self._array_log.tell_waiting(one.status for one in self._elements.values() if one.status is not None)
-            return JobStatus(self._handle.job_id, JobState.RUNNING)
-        if self._handle.parts:
-            return status_of(self._handle, self._clusters.__getitem__, tail_bytes=TAIL_BYTES)
-        return self._cluster.statuses([self._handle.job_id], tail_bytes=TAIL_BYTES)[0]
+            return self._standing()
+        if not self._handle.parts:
+            return self._cluster.statuses([self._handle.job_id], tail_bytes=TAIL_BYTES)[0]
+        assert self._open_cluster is not None
+        if current_handle(self._handle, self._open_cluster) != self._handle:
+            # What has ended here was left behind.
+            return JobStatus(self._handle.job_id, JobState.RUNNING, placement=FENCED_OFF)
+        return status_of(self._handle, self._clusters.__getitem__, tail_bytes=TAIL_BYTES)
+
+    def _standing(self) -> JobStatus:
+        """Return how those elements stand that have not ended, or of which output is left."""
+        statuses = [one.status for one in self._elements.values() if one.status is not None]
+        standing = standing_of(self._handle.job_id, statuses)
+        is_all = len(statuses) == self._handle.array_size
+        if not standing.is_elsewhere and (standing.final or not is_all):
+            return replace(standing, state=JobState.RUNNING)
+        return standing
 
     def _look_at(self, number: int, cluster: Cluster, elements: dict[str, _WatchedElement]) -> None:
         """Look at the elements on one cluster."""
@@ -148,7 +163,7 @@ class _WatchedElement:
         """Take its status, when its output is not to be shown."""
         self.status = status
         self._log.tell(status)
-        self.is_done = status.final
+        self.is_done = status.final and not status.is_elsewhere
 
     def show(self, chunk: LogChunk) -> bool:
         """Show a piece of its output, and return whether the place has moved."""
@@ -159,10 +174,11 @@ class _WatchedElement:
         # A reply may be too full for any output of this element.
         self._left = not chunk.is_last_known
         # By then the cluster knows how much was shown.
-        self.is_done = status.final and not has_moved and not self._left
+        self.is_done = status.final and not status.is_elsewhere and not has_moved and not self._left
         return has_moved
 
     def reads_on(self, has_moved: bool) -> bool:
         """Return whether there may be more to show now, or to acknowledge."""
         assert self.status is not None
-        return (self.status.final and not self.is_done) or (has_moved and self._left)
+        is_to_end = self.status.final and not self.status.is_elsewhere
+        return (is_to_end and not self.is_done) or (has_moved and self._left)

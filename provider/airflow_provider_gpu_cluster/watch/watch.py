@@ -14,7 +14,7 @@ from airflow_provider_gpu_cluster.jobs.status import JobStatus
 if TYPE_CHECKING:
     from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.gpu_run.protocol.notices import NotifyWhen
-    from airflow_provider_gpu_cluster.pools.keeping import Keeper
+    from airflow_provider_gpu_cluster.pools.keeping import KeepsPlace
     from airflow_provider_gpu_cluster.watch.notices import Notices
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Watch(ABC):
         pause: Callable[[float], None],
         longest_pause_s: float,
         unreachable_timeout_s: float,
-        keeper: Keeper | None = None,
+        keeper: KeepsPlace | None = None,
     ) -> JobStatus:
         """
         Poll until the job has ended: often at first, so that a short job is not waited for longer than it runs.

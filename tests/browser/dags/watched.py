@@ -7,6 +7,7 @@ from airflow.sdk import dag
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 
 STEPS = """
+trap 'echo saved' USR1
 until [ -e "{{ dag_run.conf['until'] }}" ]; do
   step=$((step + 1))
   echo "step $step"

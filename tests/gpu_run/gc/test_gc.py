@@ -337,11 +337,13 @@ def test_records_with_anything_in_them(host: Host, content: str) -> None:
     other = host.submit("true")
     for job in (*at.values(), other):
         host.wait(job)
+        while host.engine.still_runs(job):
+            time.sleep(0.01)
+        make_job_old(host, job)
     for name, job in at.items():
         folder = host.job(job).at(".job") if name == "inputs.json" else host.attempt(job).path
         Path(folder, name).write_text(content)
-    for job in (*at.values(), other):
-        make_job_old(host, job)
+        make_old(host.job(job).path)
     report = collect(host)
     removed, failed = set(report["jobs"]), {one["path"]: one["why"] for one in report["failed"]}
     assert {other, at["inputs.json"]} <= removed

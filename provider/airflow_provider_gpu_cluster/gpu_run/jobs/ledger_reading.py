@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 from .. import protocol
 from ..ledger.ledger import Ledger
@@ -88,7 +88,7 @@ def _standing(root: Root, job_id: str) -> JobStanding:
             return {"job_id": job_id, "state": None}
         elements = arrays.elements_of(job)
         if elements:
-            status = array_status.summary(job_id, [_status(root.job(element)) for element in elements])
+            status = _array_status(job_id, [_status(root.job(element)) for element in elements])
         else:
             status = _status(job)
     except Exception:
@@ -96,6 +96,15 @@ def _standing(root: Root, job_id: str) -> JobStanding:
         return {"job_id": job_id, "state": protocol.UNKNOWN}
     told: Any = {name: status[name] for name in _TOLD if status.get(name) is not None}  # type: ignore[literal-required]
     return told  # type: ignore[no-any-return]
+
+
+def _array_status(job_id: str, elements: Sequence[Status]) -> Status:
+    """Return the status of an array; once none of its elements goes on, also whether it was placed elsewhere."""
+    status = array_status.summary(job_id, elements)
+    marks = [element["placement"] for element in elements if element.get("placement")]
+    if marks and status["state"] in protocol.FINAL_STATES:
+        status["placement"] = marks[0]
+    return status
 
 
 def _status(job: JobDirectory) -> Status:

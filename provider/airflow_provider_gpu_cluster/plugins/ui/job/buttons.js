@@ -8,19 +8,26 @@ import { Spoken } from "../parts/notice.js";
 import { clear, taskOf } from "./airflow_task.js";
 import { afterCancel, whatIsCleared } from "./what_follows.js";
 
+// By then a dialog that closes is gone.
+const FOCUS_MS = 500;
+
 /** @param {{address: object, job: object, refresh?: () => void}} props */
 export function Buttons({ address, job, refresh }) {
   const [told, setTold] = React.useState("");
+  const group = React.useRef(null);
+  const hasActed = React.useRef(false);
   const done = (sentence) => {
+    hasActed.current = true;
     setTold(sentence);
     refresh?.();
   };
-  const group = React.useRef(null);
   React.useEffect(() => setTold(""), [job.job_id, job.state]);
   React.useEffect(() => {
-    // The button with the focus may have gone with the state that it belonged to.
-    if (told && document.activeElement === document.body) group.current?.focus();
-  }, [job.state]);
+    if (!hasActed.current) return undefined;
+    // The button to which a dialog gives the focus back may be gone with the state that it belonged to.
+    const timer = setTimeout(() => document.activeElement === document.body && group.current?.focus(), FOCUS_MS);
+    return () => clearTimeout(timer);
+  }, [told, job.state]);
   const hasEarlierOne = Boolean(address.jobId || address.connId);
   return html`<${Chakra.Flex} ref=${group} role="group" aria-label="What you can do" tabIndex=${-1} outline="none" gap=${2} wrap="wrap" align="center">
     ${job.may.cancel && !job.is_final && html`<${Cancel} address=${address} job=${job} onDone=${done} />`}

@@ -35,13 +35,15 @@ export function Head({ address, job, live }) {
   <//>`;
 }
 
+const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
+
 /** That the cluster, or Airflow, cannot be asked now, since when, and how old that is which is shown. */
 function Outage({ job, live }) {
   const error = live.outage?.error ?? job.error ?? live.error?.message;
   if (!error) return null;
   const since = live.outage?.since ?? job.error_since;
   return html`<${Notice} status="warning" title="What is shown may be out of date" mt=${3} mb=${0}>
-    ${error}${since && html` Since <${Time} at=${since} relative />.`}
+    ${sentence(error)}${since && html` Since <${Time} at=${since} relative />.`}
     ${job.as_of ? html` What is shown is as of <${Time} at=${job.as_of} />.` : " The cluster has not told anything of this job since Airflow's API server was started."}
   <//>`;
 }

@@ -10,8 +10,10 @@ export function PartLinks({ job }) {
     search.set("job_id", part.job_id);
     return { search: search.toString() };
   };
+  const elements = job.array.parts.reduce((sum, part) => sum + part.count, 0);
+  const clusters = new Set(job.array.parts.map((part) => part.conn_id)).size;
   return html`<${Chakra.Flex} as="nav" aria-label="Parts of the array" gap=${3} mb=${2} fontSize="sm" wrap="wrap">
-    <span>The elements of this array are on ${job.array.parts.length} clusters:</span>
+    <span>${`Part of an array of ${elements} elements, in ${job.array.parts.length} parts on ${clusters === 1 ? "one cluster" : `${clusters} clusters`}:`}</span>
     ${job.array.parts.map((part) => {
       const text = `${part.first} to ${part.first + part.count - 1} on ${part.conn_id}`;
       return part.job_id === job.job_id

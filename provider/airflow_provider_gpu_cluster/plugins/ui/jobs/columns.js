@@ -38,8 +38,12 @@ function taskCell(row) {
   return html`${link(jobLink(row), `${row.task_id}${mapped}`, true)}${many}${earlier}`;
 }
 
+// Why an attempt ran no further on its cluster: that is no end of the job.
+const WENT = new Set(["withdrawn", "fenced", "expired"]);
+
 function stateCell(row) {
-  const why = row.is_latest === false && row.state === "UNKNOWN" ? "" : wordsText(row.kind || row.reason);
+  const told = WENT.has(row.kind) ? "went to another cluster" : wordsText(row.kind || row.reason);
+  const why = row.is_latest === false && row.state === "UNKNOWN" ? "" : told;
   const { mark, word } = lookOf(row.state);
   return html`<span className="chip" data-state=${row.state}>
       <svg viewBox="0 0 24 24" aria-hidden="true"><path d=${MARKS[mark]} /></svg>${word}

@@ -75,7 +75,8 @@ export function CurvesPanel({ address, job, live }) {
 
 /** Says that a history is too large to be shown as a whole, and reads more of it. */
 function Incomplete({ history, isReading, readMore }) {
-  if (history.slicesRead >= history.slices) return null;
+  // Before anything was read, its size is not known.
+  if (!history.slicesRead || history.slicesRead >= history.slices) return null;
   const button = html`<${Chakra.Button} size="xs" variant="outline" loading=${isReading} onClick=${readMore}>Read more of it<//>`;
   return html`<${Notice} actions=${button}>
     ${`This history is large (${bytesText(history.until)}): ${history.slicesRead} of ${history.slices.toLocaleString("en-US")} parts are read, each from all over it. What lies between, such as single peaks, may be missing.`}

@@ -31,16 +31,13 @@ export function numberOf(value) {
 export function columnsOf(rows) {
   const found = [
     ...named(rows, "parameter", (row) => row.parameters),
+    ...named(rows, "env", (row) => Object.fromEntries((row.env_names ?? []).map((name) => [`$${name}`, "given"]))),
     ...named(rows, "metric", (row) => row.metrics),
     ...named(rows, "progress", (row) => row.progress),
     ...FACTS,
   ];
-  const given = named(rows, "env", (row) => Object.fromEntries((row.env_names ?? []).map((name) => [`$${name}`, "given"])));
-  return [
-    ...found.map((column) => described(column, rows)).filter(({ count }) => count > 0),
-    // Of environment variables only the names are known, which compare elements if not all have them.
-    ...given.map((column) => described(column, rows)).filter(({ differs }) => differs),
-  ];
+  // Of environment variables only the names are known, which tell elements apart if not all have them.
+  return found.map((column) => described(column, rows)).filter(({ count, kind, differs }) => count > 0 && (kind !== "env" || differs));
 }
 
 function named(rows, kind, of) {

@@ -56,6 +56,8 @@ function Compared({ rows, all, linkOf, onOpen }) {
   const { id: goalId = "", goal: direction = "max" } = goal ?? usual ?? {};
   const ids = React.useMemo(() => chosen ?? usualColumns(columns), [chosen, columns]);
   const shown = React.useMemo(() => columns.filter(({ id }) => ids.includes(id)), [columns, ids]);
+  // Who has no value on an axis has no line.
+  const axes = React.useMemo(() => shown.filter(({ kind }) => kind !== "env"), [shown]);
   const goalColumn = columns.find(({ id }) => id === goalId) ?? null;
   const ends = React.useMemo(() => goalColumn && { id: goalId, ...bestAndWorst(rows, goalColumn, direction) }, [rows, goalColumn, direction]);
   const inOrder = React.useMemo(() => {
@@ -73,7 +75,7 @@ function Compared({ rows, all, linkOf, onOpen }) {
     <${ColumnChoice} columns=${columns} chosen=${ids} onChoose=${setChosen} />
   <//>`;
   return html`<${Section} title="Comparison" actions=${actions}>
-    <${ParallelPlot} rows=${rows} columns=${shown} goalColumn=${goalColumn} goal=${direction} marked=${marked} onMark=${setMarked} onOpen=${onOpen} />
+    <${ParallelPlot} rows=${rows} columns=${axes} goalColumn=${goalColumn} goal=${direction} marked=${marked} onMark=${setMarked} onOpen=${onOpen} />
     <${Comparison} rows=${inOrder} columns=${shown} order=${order} onOrder=${setOrder} ends=${ends} marked=${marked} onMark=${setMarked} linkOf=${linkOf} onOpen=${onOpen} />
     ${hidden.length > 0 && html`<${Empty}>Values of environment variables (${shortened(hidden.map(visible).join(", "), 200)}) are hidden. To compare by one, give it as an argument, or write it into metrics.json.<//>`}
   <//>`;

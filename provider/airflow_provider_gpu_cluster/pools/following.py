@@ -3,57 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_gpu_cluster.exceptions import GpuClusterError
+from airflow_provider_gpu_cluster.jobs.handle import MOST_HOPS
 
 if TYPE_CHECKING:
+    from airflow_provider_gpu_cluster.cluster import Cluster
     from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
     from airflow_provider_gpu_cluster.jobs.handle import JobHandle
     from airflow_provider_gpu_cluster.jobs.status import JobStatus
 
-# More often than a job is moved while somebody holds one handle of it.
-MOST_HOPS = 20
 
-
-class ClusterHook(Protocol):
-    """What is asked of the hook of one cluster here."""
+class HasSettings(Protocol):
+    """A cluster, or its hook."""
 
     @property
     def settings(self) -> ClusterSettings:
-        """Its settings."""
+        """Settings of the cluster."""
         ...
+
+
+class TellsStatus(HasSettings, Protocol):
+    """The hook of a cluster."""
 
     def status(self, job: JobHandle, /) -> JobStatus:
-        """Return what it says of a job."""
+        """Return the status of a job."""
         ...
 
 
-def next_handle(handle: JobHandle, status: JobStatus, hook_of: Callable[[str], ClusterHook]) -> JobHandle | None:
+def next_handle(handle: JobHandle, status: JobStatus, place_of: Callable[[str], HasSettings]) -> JobHandle | None:
     """
     Return the handle of a job on the cluster to which it went from the one that has told its status.
 
-    :param hook_of: returns the hook of a connection.
+    :param place_of: returns the cluster of a connection, or its hook.
     :return: None if it went nowhere, as far as that cluster knows.
     """
     conn_id = status.moved_to
     if conn_id is None or conn_id == handle.gpu_cluster_conn_id:
         return None
-    return handle_there(handle, hook_of(conn_id).settings)
+    settings = place_of(conn_id).settings
+    return handle.elsewhere(conn_id, root_dir=settings.root_dir, engine=settings.engine)
 
 
-def handle_there(handle: JobHandle, settings: ClusterSettings) -> JobHandle:
-    """
-    Return the handle of a job on another cluster.
-
-    :param settings: of that cluster.
-    """
-    job_dir = f"{settings.root_dir.rstrip('/')}/{handle.job_id}"
-    return replace(handle, gpu_cluster_conn_id=settings.conn_id, engine=settings.engine, job_dir=job_dir)
-
-
-def followed(handle: JobHandle, hook_of: Callable[[str], ClusterHook]) -> tuple[JobHandle, JobStatus]:
+def followed(handle: JobHandle, hook_of: Callable[[str], TellsStatus]) -> tuple[JobHandle, JobStatus]:
     """
     Return the handle of a job on the cluster where it is, and its status: each cluster that had it says where it went.
 
@@ -73,3 +66,29 @@ def followed(handle: JobHandle, hook_of: Callable[[str], ClusterHook]) -> tuple[
                 f"job {handle.job_id}: each of its clusters says that it is on another one ({' -> '.join(asked[-4:])})"
             )
         handle = after
+
+
+def current_handle(handle: JobHandle, open_cluster: Callable[[str], Cluster]) -> JobHandle:
+    """
+    Return the handle of a job on the cluster where it is, see :func:`followed`. Of an array on several clusters, each
+    part is followed.
+
+    :param open_cluster: returns the cluster of a connection, which the caller closes.
+    """
+    if handle.parts:
+        return handle.with_arrays([current_handle(array, open_cluster) for array in handle.arrays])
+    return followed(handle, lambda conn_id: _StatusTeller(open_cluster(conn_id)))[0]
+
+
+class _StatusTeller:
+    """Asks a cluster as its hook does."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    @property
+    def settings(self) -> ClusterSettings:
+        return self._cluster.settings
+
+    def status(self, job: JobHandle, /) -> JobStatus:
+        return self._cluster.statuses([job.job_id])[0]
