@@ -142,7 +142,8 @@ class GpuClusterHook(BaseHook):
 
     def _hook_with(self, job: Job) -> GpuClusterHook:
         """Return the hook of the cluster where a job is."""
-        return self.member(self._calls.conn_id_of(job_id_of(job), conn_id_in(job)))
+        job_id, conn_id = job_id_of(job), conn_id_in(job)
+        return self.member(self._calls.conn_id_of(job_id, conn_id))
 
     def _at(self, job: Job) -> WholeJob | ArrayInParts:
         """Return the job where it is, on one cluster or on several."""
