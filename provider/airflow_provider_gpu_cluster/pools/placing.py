@@ -552,7 +552,8 @@ class Placing(Generic[_Member]):
         assert record.conn_id is not None
         epoch = self._known.next_epoch()
         placement: Placement = {"epoch": epoch, "key": self._key, "conn_id": record.conn_id}
-        (reply,) = self._tell([record.conn_id], lambda conn_id: (placement, words.WITHDRAW)).values()
+        told = self._tell([record.conn_id], lambda conn_id: (placement, words.WITHDRAW), enough=record.conn_id)
+        reply = told[record.conn_id]
         if isinstance(reply, GpuClusterError):
             raise PlacementUnknownError(
                 f"{record.conn_id} has refused job {self._job.job_id} ({why}), and does not say whether something of it"
