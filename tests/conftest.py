@@ -72,17 +72,20 @@ _HEAVY = {"sshd", "slurm", "slurm_without_accounting", "lab", "sandbox", "s3", "
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
     Mark tests that take much, so that ``make check`` can leave them out, and say which belong together.
 
     Tests without a cluster are quick. Those of a file go to one worker, since each would have to import what they need,
     and since the work of pytest-xdist grows with the square of what it has to give away.
     """
+    has_workers = config.pluginmanager.hasplugin("xdist")
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if _HEAVY & fixtures:
             item.add_marker("heavy")
+        if not has_workers:
+            continue
         if "chromium" in fixtures:
             item.add_marker(pytest.mark.xdist_group("browser"))  # they share an Airflow and a browser
         elif not (_HEAVY | {"cluster_folder"}) & fixtures and item.get_closest_marker("xdist_group") is None:

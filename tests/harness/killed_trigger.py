@@ -13,11 +13,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -25,13 +25,12 @@ from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
 from airflow_provider_gpu_cluster.pools import holding, keeping, moving
-from airflow_provider_gpu_cluster.pools.answers import SharedAnswers
-from airflow_provider_gpu_cluster.triggers import first_request, place_keeping, pool_job, watchers
+from airflow_provider_gpu_cluster.triggers import first_request, place_keeping
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
-from airflow_provider_gpu_cluster.triggers.watchers import watcher_of
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 from tests.harness.deferral import dto, through_the_database
 from tests.harness.patience import PATIENCE_S
+from tests.harness.pool_site import be_patient
 from tests.harness.task_context import StateStore, TaskInstance, execute, task_context
 
 _lock = threading.Lock()
@@ -61,8 +60,8 @@ class DeferredTask:
         :param killed_at: the step before or after which the process is killed; 0 for never.
         :param ended_at: the step at which a user ends the task, likewise.
         """
-        # What the test has imported is there at once.
-        process = multiprocessing.get_context("fork").Process(
+        # Not forked: a copy of a process with threads may wait for ever for a lock that one of them held.
+        process = multiprocessing.get_context("spawn").Process(
             target=_be_triggerer, args=(self, killed_at, ended_at), daemon=True
         )
         process.start()
@@ -123,11 +122,8 @@ def _be_triggerer(task: DeferredTask, killed_at: int, ended_at: int) -> None:
     structlog.configure(
         processors=[structlog.processors.KeyValueRenderer()], logger_factory=structlog.PrintLoggerFactory(log)
     )
-    # Threads of the process that it comes from are not in this one.
-    place_keeping._threads = ThreadPoolExecutor(8)
-    pool_job._answers = SharedAnswers(lambda conn_id, request: watcher_of(conn_id).call("appraise", request))
-    watchers.watchers_by_connection = {}
     first_request._is_answered = True
+    be_patient(pytest.MonkeyPatch())
     holding.MARGIN_S = 1.0
     place_keeping.LOOK_EVERY_S = keeping.MOVE_EVERY_S = 0.3
     keeping.PLACE_EVERY_S = keeping.TELL_EVERY_S = 0.5
@@ -153,7 +149,8 @@ async def _fire(task: DeferredTask, is_ended: threading.Event) -> None:
         running.cancel()
         await trigger.on_kill()
         # What was begun in threads goes on.
-        await asyncio.to_thread(place_keeping._threads.shutdown)
+        for threads in (place_keeping._placing_threads, place_keeping._threads):
+            await asyncio.to_thread(threads.shutdown)
     else:
         task.xcoms.with_suffix(".event").write_text(json.dumps(running.result().payload))
 
