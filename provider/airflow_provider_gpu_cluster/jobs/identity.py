@@ -151,13 +151,19 @@ def current_caller() -> Caller:
     return caller
 
 
+def requester_of(context: Mapping[str, Any]) -> str:
+    """Return which task asks something of a cluster, in words for a job's record."""
+    ti = context["ti"]
+    return f"Airflow task {ti.dag_id}.{ti.task_id}, run {ti.run_id}"
+
+
 def current_requester() -> str:
-    """Return who asks something of a cluster, in words for a job's record."""
+    """Return who asks something of a cluster: the task that runs here, if one does."""
     try:
-        ti = get_current_context()["ti"]
+        context = get_current_context()
     except RuntimeError:
         return "Airflow"
-    return f"Airflow task {ti.dag_id}.{ti.task_id}, run {ti.run_id}"
+    return requester_of(context)
 
 
 def airflow_url() -> str | None:

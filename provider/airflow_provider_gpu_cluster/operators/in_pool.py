@@ -18,6 +18,7 @@ from airflow_provider_gpu_cluster.exceptions import (
 )
 from airflow_provider_gpu_cluster.hooks.gpu_cluster import GpuClusterHook
 from airflow_provider_gpu_cluster.hooks.placement_stores import task_store
+from airflow_provider_gpu_cluster.jobs.identity import requester_of
 from airflow_provider_gpu_cluster.jobs.status import JobState, JobStatus
 from airflow_provider_gpu_cluster.pools.cancelled import check_cancelled
 from airflow_provider_gpu_cluster.pools.holding import while_deferred
@@ -89,7 +90,7 @@ class JobInPool:
         self._staged_at = staged_at
         self._may_fail_over = staged_at is None or request.has_sources
         self._failover_after_s = options.failover_after_s if is_awaited and self._may_fail_over else None
-        self._by = _by(context)
+        self._by = requester_of(context)
         self._keeper: Keeper | None = None
         self._is_after_trigger = False
         self._may_move_in_trigger = True
@@ -384,8 +385,3 @@ class JobInPool:
         for conn_id, error in failed.items():
             event = "GPU job could not be cancelled on a cluster where it may have been"
             self._log.warning(event, job_id=job_id, cluster=conn_id, error=str(error))
-
-
-def _by(context: Mapping[str, Any]) -> str:
-    ti = context["ti"]
-    return f"Airflow task {ti.dag_id}.{ti.task_id}, run {ti.run_id}"
