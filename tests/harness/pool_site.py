@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +14,10 @@ import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
 from airflow_provider_gpu_cluster.connection.settings import ClusterSettings
+from airflow_provider_gpu_cluster.jobs import parameter_checks
 from airflow_provider_gpu_cluster.jobs.status import JobState
 from airflow_provider_gpu_cluster.operators import in_pool
-from airflow_provider_gpu_cluster.pools import asking, placing_round
+from airflow_provider_gpu_cluster.pools import asking, holding, placing_round
 from tests.harness import jobs
 from tests.harness.leftovers import kill_everything_under
 from tests.harness.patience import PATIENCE_S
@@ -178,11 +179,26 @@ def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def pool_site(
-    folder: Path, sshd: RealSshd, connect: Callable[..., paramiko.SSHClient], gpus: Mapping[str, int]
+    folder: Path,
+    sshd: RealSshd,
+    connect: Callable[..., paramiko.SSHClient],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    names: Sequence[str] = ("gpu01", "gpu02"),
+    margin_s: float = 0.3,
 ) -> Iterator[PoolSite]:
-    """Yield a pool."""
+    """
+    Yield a pool of clusters with a GPU each, which are connections of Airflow; a failover takes seconds.
+
+    :param margin_s: what is added to the time after which a job is certain to be gone, in seconds.
+    """
+    be_patient(monkeypatch)
+    monkeypatch.setattr(parameter_checks, "SHORTEST_FAILOVER_S", 0.0)
+    monkeypatch.setattr(holding, "MARGIN_S", margin_s)
     folder.mkdir()
-    site = PoolSite(folder, sshd, connect, gpus)
+    site = PoolSite(folder, sshd, connect, dict.fromkeys(names, 1))
+    for name, value in site.environ().items():
+        monkeypatch.setenv(name, value)
     try:
         yield site
     finally:

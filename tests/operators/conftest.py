@@ -1,4 +1,4 @@
-"""What tests of tasks in several modes share."""
+"""What tests of tasks share."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 
 from airflow_provider_gpu_cluster.cluster import Cluster
-from tests.harness.deferral import own_watchers, task_logs
+from tests.harness.deferral import TaskLogs, own_watchers, task_logs
 from tests.operators.modes import Scene
 from tests.servers.proxy import CutProxy
+
+
+@pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskLogs]:
+    """Return what is logged during the test."""
+    with task_logs(tmp_path / "log", monkeypatch) as logs:
+        yield logs
 
 
 @pytest.fixture

@@ -13,13 +13,12 @@ import paramiko
 import pytest
 
 from airflow_provider_gpu_cluster.exceptions import GpuJobError
-from airflow_provider_gpu_cluster.jobs import parameter_checks
 from airflow_provider_gpu_cluster.operators.gpu_job import CollectGpuJobOperator, SubmitGpuJobOperator
-from airflow_provider_gpu_cluster.pools import holding, keeping
+from airflow_provider_gpu_cluster.pools import keeping
 from airflow_provider_gpu_cluster.watch import watch
-from tests.harness.deferral import TaskLogs, task_logs
+from tests.harness.deferral import TaskLogs
 from tests.harness.patience import PATIENCE_S
-from tests.harness.pool_site import PoolSite, be_patient, pool_site
+from tests.harness.pool_site import PoolSite, pool_site
 from tests.harness.task_context import StateStore, TaskInstance, execute, task_context
 from tests.servers.sshd import RealSshd
 
@@ -29,27 +28,15 @@ FAILOVER_S, ORPHAN_S = 12.0, 8.0
 
 
 @pytest.fixture
-def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskLogs]:
-    """Return what is logged during the test."""
-    with task_logs(tmp_path / "log", monkeypatch) as logs:
-        yield logs
-
-
-@pytest.fixture
 def site(
     tmp_path: Path, sshd: RealSshd, ssh_connect: Callable[..., paramiko.SSHClient], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PoolSite]:
-    """Return three clusters with a GPU each, and let everything that takes minutes take seconds."""
-    be_patient(monkeypatch)
-    monkeypatch.setattr(parameter_checks, "SHORTEST_FAILOVER_S", 0.0)
-    monkeypatch.setattr(holding, "MARGIN_S", 0.3)
+    """Return three clusters, and let everything that takes minutes take seconds."""
     monkeypatch.setattr(watch, "RETRY_FOR_S", 0.0)
     monkeypatch.setattr(keeping, "TELL_EVERY_S", 0.3)
     monkeypatch.setattr(keeping, "PLACE_EVERY_S", 0.5)
-    gpus = {"gpu01": 1, "gpu02": 1, "gpu03": 1}
-    with pool_site(tmp_path / "pool", sshd, ssh_connect, gpus) as site:
-        for name, value in site.environ().items():
-            monkeypatch.setenv(name, value)
+    names = ("gpu01", "gpu02", "gpu03")
+    with pool_site(tmp_path / "pool", sshd, ssh_connect, monkeypatch, names=names) as site:
         yield site
 
 

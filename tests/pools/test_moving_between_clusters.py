@@ -22,7 +22,6 @@ from tests.harness import jobs
 from tests.harness.leftovers import kill_everything_under
 from tests.harness.moving_job import JOB_ID, MovingJob, move_and_die
 from tests.harness.small_disk import small_disk
-from tests.harness.unpacked_program import provide_unpacked
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd
 
@@ -35,19 +34,6 @@ echo step $ATTEMPT > $CHECKPOINT_DIR/$ATTEMPT.pt
 touch $JOB_DIR/saved
 sleep 600
 """
-
-
-@pytest.fixture
-def pool(cluster_settings: ClusterSettings, tmp_path: Path) -> Iterator[list[ClusterSettings]]:
-    """Return the settings of two clusters with one GPU each."""
-    folder = tmp_path / "other"
-    provide_unpacked(folder / "ml-jobs")
-    first = replace(cluster_settings, conn_id="gpu01", virtual_gpus=1)
-    second = replace(first, conn_id="gpu02", root_dir=str(folder / "ml-jobs"), lease_dir=str(folder / "leases"))
-    try:
-        yield [first, second]
-    finally:
-        kill_everything_under(folder)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,13 @@ from airflow_provider_gpu_cluster.pools import staged
 from airflow_provider_gpu_cluster.pools.staged import Staged
 from airflow_provider_gpu_cluster.sources import parse_sources
 from tests.harness import jobs
-from tests.harness.leftovers import kill_everything_under
 from tests.harness.moving_job import JOB_ID, MovingJob
-from tests.harness.unpacked_program import provide_unpacked
 from tests.servers.proxy import CutProxy
 
 Connect = Callable[..., paramiko.SSHClient]
 
 # Shows which code and data it has.
 SHOW = "cat $JOB_DIR/code/train.py $JOB_DIR/data/*; sleep 600"
-
-
-@pytest.fixture
-def pool(cluster_settings: ClusterSettings, tmp_path: Path) -> Iterator[list[ClusterSettings]]:
-    """Return the settings of two clusters with one GPU each."""
-    folder = tmp_path / "other"
-    provide_unpacked(folder / "ml-jobs")
-    first = replace(cluster_settings, conn_id="gpu01", virtual_gpus=1)
-    second = replace(first, conn_id="gpu02", root_dir=str(folder / "ml-jobs"), lease_dir=str(folder / "leases"))
-    try:
-        yield [first, second]
-    finally:
-        kill_everything_under(folder)
 
 
 @pytest.fixture

@@ -12,12 +12,10 @@ from typing import Any
 import paramiko
 import pytest
 
-from airflow_provider_gpu_cluster.jobs import parameter_checks
 from airflow_provider_gpu_cluster.operators.gpu_job import SubmitGpuJobOperator
-from airflow_provider_gpu_cluster.pools import holding
 from tests.harness.killed_trigger import DeferredTask, defer
 from tests.harness.patience import PATIENCE_S
-from tests.harness.pool_site import PoolSite, be_patient, pool_site
+from tests.harness.pool_site import PoolSite, pool_site
 from tests.harness.task_context import execute, task_context
 from tests.servers.sshd import RealSshd
 
@@ -28,13 +26,8 @@ FAILOVER_S, ORPHAN_S = 8.0, 6.0
 def site(
     tmp_path: Path, sshd: RealSshd, ssh_connect: Callable[..., paramiko.SSHClient], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PoolSite]:
-    """Return two clusters with a GPU each."""
-    be_patient(monkeypatch)
-    monkeypatch.setattr(parameter_checks, "SHORTEST_FAILOVER_S", 0.0)
-    monkeypatch.setattr(holding, "MARGIN_S", 1.0)
-    with pool_site(tmp_path / "pool", sshd, ssh_connect, {"gpu01": 1, "gpu02": 1}) as site:
-        for name, value in site.environ().items():
-            monkeypatch.setenv(name, value)
+    """Return two clusters whose jobs end when they like."""
+    with pool_site(tmp_path / "pool", sshd, ssh_connect, monkeypatch, margin_s=1.0) as site:
         site.gate.touch()
         yield site
 
