@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import itertools
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def test_every_form_of_a_key_is_read_however_it_was_pasted(key: Key, form: seria
         text.replace("\n", "\\n"),
         text.replace("\n", "\\r\\n"),
         text.replace("\n", "\n    "),
-        text.replace("+", " "),
+        # At the edge of a line, a space is lost to whatever trims it.
+        re.sub(r"(?<!\n)\+(?!\n)", " ", text),
         "\n".join([lines[0], "".join(lines[1:-1]), lines[-1]]),
         "".join(lines[1:-1]) if form != TRADITIONAL else text,
         base64.b64encode(text.encode()).decode(),
