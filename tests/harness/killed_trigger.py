@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -18,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.xcom import XCom
@@ -29,6 +26,7 @@ from airflow_provider_gpu_cluster.triggers import first_request, place_keeping
 from airflow_provider_gpu_cluster.triggers.gpu_job import GpuJobTrigger
 from airflow_provider_gpu_cluster.watch.watcher import Watcher
 from tests.harness.deferral import dto, through_the_database
+from tests.harness.own_log import begin_own_log
 from tests.harness.patience import PATIENCE_S
 from tests.harness.pool_site import be_patient
 from tests.harness.task_context import StateStore, TaskInstance, execute, task_context
@@ -114,14 +112,7 @@ def defer(folder: Path, number: int, **options: Any) -> DeferredTask:
 
 def _be_triggerer(task: DeferredTask, killed_at: int, ended_at: int) -> None:
     """Run in the process."""
-    log = open(task.log, "a")  # noqa: SIM115 (it is the process's own to its end)
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    sys.stdout = sys.stderr = log
-    logging.disable(logging.ERROR)
-    structlog.configure(
-        processors=[structlog.processors.KeyValueRenderer()], logger_factory=structlog.PrintLoggerFactory(log)
-    )
+    log = begin_own_log(task.log)
     first_request._is_answered = True
     be_patient(pytest.MonkeyPatch())
     holding.MARGIN_S = 1.0

@@ -12,13 +12,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import logging
 import multiprocessing
 import os
 import random
 import shutil
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -48,6 +46,7 @@ from airflow_provider_gpu_cluster.pools.pool import Pool
 from airflow_provider_gpu_cluster.pools.stores import PLACEMENT_KEY, KeyedStore
 from tests.harness.jobs import record, submit
 from tests.harness.leftovers import processes_under
+from tests.harness.own_log import begin_own_log
 from tests.harness.unpacked_program import provide_unpacked
 from tests.servers.proxy import CutProxy
 from tests.servers.sshd import RealSshd
@@ -560,14 +559,7 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 def _be_worker(pool: PoolUnderFire, plan: _Plan) -> None:
     """Run in a worker's process."""
-    log = open(pool._folder / f"{plan.job_id}.log", "a")  # noqa: SIM115 (it is the process's own to its end)
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    sys.stdout = sys.stderr = log
-    logging.disable(logging.ERROR)
-    structlog.configure(
-        processors=[structlog.processors.KeyValueRenderer()], logger_factory=structlog.PrintLoggerFactory(log)
-    )
+    log = begin_own_log(pool._folder / f"{plan.job_id}.log")
     holding.MARGIN_S = MARGIN_S
     keeping.PLACE_EVERY_S = keeping.TELL_EVERY_S = 1.0
     try:

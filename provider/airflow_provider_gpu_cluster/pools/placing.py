@@ -120,7 +120,7 @@ class Placing(Generic[_Member]):
         carry: Callable[[str, str], object] | None = None,
         check: Callable[[], None] = lambda: None,
         choose_among: Callable[[Sequence[Offer]], Choice] | None = None,
-        settled: Callable[[bool], None] = lambda is_claimed: None,
+        settled: Callable[[bool], None] = lambda has_taken_it: None,
     ) -> None:
         self._pool = pool
         self._job = job
@@ -448,8 +448,8 @@ class Placing(Generic[_Member]):
         if reply["outcome"] == words.TAKEN:
             self._taken += 1
             self._log.info(f"The GPUs that were free on {chosen.conn_id} have been taken; choosing again")
-        is_claimed = reply["outcome"] == (words.LAUNCHED if adopt else words.CLAIMED)
-        return reply["now"] - time.time() if is_claimed and is_nowhere_else else None
+        has_taken_it = reply["outcome"] == (words.LAUNCHED if adopt else words.CLAIMED)
+        return reply["now"] - time.time() if has_taken_it and is_nowhere_else else None
 
     def _taken_over(self, record: PlacementRecord, chosen: Offer, offers: Sequence[Offer], origin: str) -> float | None:
         """
